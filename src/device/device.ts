@@ -1,0 +1,85 @@
+/**
+ * `Device`: the one interface of everything below the NBD protocol. Files, block devices, upstream NBD servers, fault
+ * injectors and the remapper itself are Devices, so layers stack.
+ *
+ * The caller keeps every request inside [0, size); a request that is not is a bug and throws `InvariantError`, not
+ * `DeviceError`. Any offset and length is allowed: a device with a larger minimum does its own read-modify-write.
+ * Requests may overlap in time and finish in any order; whoever needs overlapping requests ordered does so above.
+ */
+
+export type DeviceOperation = 'read' | 'write' | 'flush' | 'trim' | 'write-zeroes'
+
+/** What a device can fail with. They map one to one to errors of the NBD protocol, except the two named here. */
+export type DeviceErrorCode =
+  | 'EPERM'
+  | 'EIO'
+  | 'ENOMEM'
+  | 'EINVAL'
+  | 'ENOSPC'
+  | 'EOVERFLOW'
+  | 'ENOTSUP'
+  | 'ESHUTDOWN'
+  /** The whole device is gone (unplugged, connection lost for good): says nothing about single blocks. */
+  | 'ENODEV'
+  /** No answer within the deadline. */
+  | 'ETIMEDOUT'
+
+export class DeviceError extends Error {
+  override name = 'DeviceError'
+  constructor(
+    readonly code: DeviceErrorCode,
+    readonly device: string,
+    readonly operation: DeviceOperation,
+    readonly offset: number,
+    readonly length: number,
+    options?: ErrorOptions,
+  ) {
+    super(`${device}: ${operation} of ${length} bytes at offset ${offset} failed: ${code}`, options)
+  }
+}
+
+export interface BlockSizes {
+  /** Requests aligned to this cost no read-modify-write. A power of two. */
+  readonly minimum: number
+  readonly preferred: number
+  /** The longest READ or WRITE that is sent down as one request; longer ones are split by the device itself. */
+  readonly maximum: number
+}
+
+export interface WriteOptions {
+  /** Force unit access: resolve only once the data is on stable storage (NBD_CMD_FLAG_FUA). */
+  readonly fua?: boolean
+}
+
+export interface ZeroOptions extends WriteOptions {
+  /** Keep the range allocated (NBD_CMD_FLAG_NO_HOLE). */
+  readonly noHole?: boolean
+}
+
+export interface Device {
+  /** As the user named it (path or URI), for messages. */
+  readonly name: string
+  /** In bytes; fixed while the device is open. */
+  readonly size: number
+  readonly readOnly: boolean
+  readonly blockSizes: BlockSizes
+
+  /**
+   * Fills `into` from `offset`.
+   * @throws DeviceError; the content of `into` is then undefined
+   */
+  read(offset: number, into: Buffer): Promise<void>
+  /**
+   * Writes the concatenation of `chunks` at `offset`. The chunks must not change until the promise settles.
+   * @throws DeviceError; the content of the range is then undefined (any mixture of old and new sectors)
+   */
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void>
+  /** Makes everything that was acknowledged before this call durable. @throws DeviceError */
+  flush(): Promise<void>
+  /** Tells the device that the range is not needed; its content becomes undefined. A hint. @throws DeviceError */
+  trim(offset: number, length: number, options?: WriteOptions): Promise<void>
+  /** The range reads as zeros afterwards. @throws DeviceError */
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>
+  /** Releases the device and its locks. No other call may follow or be in flight. */
+  close(): Promise<void>
+}
