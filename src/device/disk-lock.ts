@@ -1,0 +1,56 @@
+/**
+ * Locks that keep a second server off a disk (promise P5) and that the kernel releases when their holder dies, however
+ * it dies. Local disks are locked with flock(2): Node.js cannot call it, but util-linux's `flock` can on a descriptor it
+ * inherits, and the lock then belongs to the open file that both share. Upstream disks have no descriptor; servers on
+ * one machine keep off each other by an abstract unix socket named after the URI.
+ */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { createServer } from 'node:net'
+import { RefusedError } from '../util/errors.js'
+
+/** flock(1) exits with this when somebody else holds the lock (`--conflict-exit-code`). */
+const CONFLICT = 75
+
+/**
+ * Locks the open file behind `fd` until it is closed.
+ * @throws RefusedError when another process holds it
+ */
+export function lockFile(fd: number, name: string, mode: 'shared' | 'exclusive'): void {
+  const options = ['--nonblock', `--conflict-exit-code=${CONFLICT}`, mode === 'shared' ? '--shared' : '--exclusive']
+  const { error, status, stderr } = spawnSync('flock', [...options, '3'], {
+    stdio: ['ignore', 'ignore', 'pipe', fd],
+    encoding: 'utf8',
+  })
+  if (error) throw new Error(`cannot lock ${name}: the program flock is needed (package util-linux)`, { cause: error })
+  if (status === CONFLICT) throw inUse(name)
+  if (status !== 0) throw new Error(`cannot lock ${name}: ${stderr.trim()}`)
+}
+
+export const inUse = (name: string): RefusedError =>
+  new RefusedError(`${name} is in use by another process: two servers on one disk would destroy it`)
+
+/** Releases the lock. */
+export type Unlock = () => Promise<void>
+
+/** Locks an upstream disk by its URI among the servers of this machine. @throws RefusedError */
+export function lockUri(uri: string): Promise<Unlock> {
+  const name = `\0nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
+  const server = createServer((socket) => socket.destroy())
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      reject(error.code === 'EADDRINUSE' ? inUse(uri) : error)
+    })
+    server.listen(name, () => {
+      server.unref()
+      resolve(
+        () =>
+          new Promise((done) =>
+            server.close(() => {
+              done()
+            }),
+          ),
+      )
+    })
+  })
+}

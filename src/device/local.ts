@@ -1,0 +1,134 @@
+/**
+ * A disk behind a file descriptor: what regular files and block devices have in common. All I/O goes through the
+ * thread pool, so a disk that hangs holds up its own requests and nothing else.
+ */
+import { fdatasync, read, writev, close as closeFd } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { promisify } from 'node:util'
+import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
+import { MiB } from '../util/units.js'
+import { assertInside } from './bounds.js'
+import { DeviceError, type BlockSizes, type Device, type WriteOptions, type ZeroOptions } from './device.js'
+import { deviceErrorFrom } from './system-error.js'
+
+export interface LocalDisk {
+  readonly name: string
+  readonly fd: number
+  readonly size: number
+  readonly readOnly: boolean
+  readonly blockSizes: BlockSizes
+  /** Every write is on stable storage when it returns (O_DSYNC), so FUA and flush have nothing left to do. */
+  readonly writesThrough: boolean
+  /** util-linux commands that punch or zero the range given after them as `--offset O --length L`, on descriptor 3. */
+  readonly trimCommand: readonly string[]
+  readonly zeroCommand: readonly string[]
+}
+
+/** Starting a helper program costs milliseconds: below this, a trim is not worth it and zeros are simply written. */
+const HELPER_LENGTH_MIN = MiB
+const ZERO_STEP = 8 * MiB
+
+const readFd = promisify(read)
+const writevFd = promisify(writev)
+
+export class LocalDevice implements Device {
+  readonly #disk: LocalDisk
+
+  constructor(disk: LocalDisk) {
+    this.#disk = disk
+  }
+
+  get name(): string {
+    return this.#disk.name
+  }
+
+  get size(): number {
+    return this.#disk.size
+  }
+
+  get readOnly(): boolean {
+    return this.#disk.readOnly
+  }
+
+  get blockSizes(): BlockSizes {
+    return this.#disk.blockSizes
+  }
+
+  async read(offset: number, into: Buffer): Promise<void> {
+    assertInside(this, offset, into.length)
+    let done = 0
+    while (done < into.length) {
+      const bytes = await this.#readSome(offset + done, into.subarray(done))
+      // The disk shrank behind our back: its content is gone, not zero.
+      if (bytes === 0) throw new DeviceError('EIO', this.name, 'read', offset, into.length)
+      done += bytes
+    }
+  }
+
+  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+    const length = chunksLength(chunks)
+    assertInside(this, offset, length)
+    if (this.readOnly) throw new DeviceError('EPERM', this.name, 'write', offset, length)
+    let left = chunks
+    for (let done = 0; done < length;) {
+      const { bytesWritten } = await writevFd(this.#disk.fd, left, offset + done).catch((error: unknown) => {
+        throw deviceErrorFrom(error, this.name, 'write', offset, length)
+      })
+      done += bytesWritten
+      if (done < length) left = sliceChunks(chunks, done, length)
+    }
+    if (options?.fua) await this.flush()
+  }
+
+  async flush(): Promise<void> {
+    if (this.#disk.writesThrough || this.readOnly) return
+    await promisify(fdatasync)(this.#disk.fd).catch((error: unknown) => {
+      throw deviceErrorFrom(error, this.name, 'flush', 0, this.size)
+    })
+  }
+
+  async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+    assertInside(this, offset, length)
+    if (this.readOnly) throw new DeviceError('EPERM', this.name, 'trim', offset, length)
+    // A hint: a file system that cannot punch holes has done all it can.
+    if (length >= HELPER_LENGTH_MIN) await this.#runHelper(this.#disk.trimCommand, offset, length)
+    if (options?.fua) await this.flush()
+  }
+
+  async writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+    assertInside(this, offset, length)
+    const fast = length >= HELPER_LENGTH_MIN && !options?.noHole && !this.readOnly
+    const zeroed = fast && (await this.#runHelper(this.#disk.zeroCommand, offset, length))
+    for (let done = 0; !zeroed && done < length; done += ZERO_STEP) {
+      await this.write(offset + done, zeroChunks(Math.min(ZERO_STEP, length - done)))
+    }
+    if (options?.fua) await this.flush()
+  }
+
+  close(): Promise<void> {
+    return promisify(closeFd)(this.#disk.fd)
+  }
+
+  async #readSome(offset: number, into: Buffer): Promise<number> {
+    try {
+      return (await readFd(this.#disk.fd, into, 0, into.length, offset)).bytesRead
+    } catch (error) {
+      throw deviceErrorFrom(error, this.name, 'read', offset, into.length)
+    }
+  }
+
+  /** Node.js has no fallocate(2) and no BLKDISCARD, util-linux has. @returns whether it succeeded */
+  #runHelper(command: readonly string[], offset: number, length: number): Promise<boolean> {
+    const [program = '', ...options] = command
+    const range = ['--offset', String(offset), '--length', String(length), '/proc/self/fd/3']
+    const child = spawn(program, [...options, ...range], { stdio: ['ignore', 'ignore', 'ignore', this.#disk.fd] })
+    return new Promise((resolve) => {
+      child.once('error', () => {
+        resolve(false)
+      })
+      child.once('exit', (status) => {
+        resolve(status === 0)
+      })
+    })
+  }
+}

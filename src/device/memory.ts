@@ -1,0 +1,51 @@
+/** A disk in memory, for tests and as the bottom of simulated disks. Every write is "durable" at once. */
+import { chunksLength, copyChunks } from '../util/chunks.js'
+import { assertInside } from './bounds.js'
+import type { BlockSizes, Device } from './device.js'
+
+export class MemoryDevice implements Device {
+  readonly name: string
+  readonly readOnly = false
+  readonly blockSizes: BlockSizes = { minimum: 1, preferred: 4096, maximum: 64 * 1024 * 1024 }
+  /** The raw content, open to tests. */
+  readonly bytes: Buffer
+
+  constructor(size: number, name = 'memory') {
+    this.name = name
+    this.bytes = Buffer.alloc(size)
+  }
+
+  get size(): number {
+    return this.bytes.length
+  }
+
+  read(offset: number, into: Buffer): Promise<void> {
+    assertInside(this, offset, into.length)
+    this.bytes.copy(into, 0, offset, offset + into.length)
+    return Promise.resolve()
+  }
+
+  write(offset: number, chunks: readonly Buffer[]): Promise<void> {
+    assertInside(this, offset, chunksLength(chunks))
+    copyChunks(chunks, this.bytes, offset)
+    return Promise.resolve()
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  trim(offset: number, length: number): Promise<void> {
+    return this.writeZeroes(offset, length)
+  }
+
+  writeZeroes(offset: number, length: number): Promise<void> {
+    assertInside(this, offset, length)
+    this.bytes.fill(0, offset, offset + length)
+    return Promise.resolve()
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve()
+  }
+}

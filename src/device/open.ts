@@ -1,0 +1,53 @@
+/** MAIN, SPARE and REPLICA as a user writes them, a path or an NBD URI, as an opened and locked `Device`. */
+import { statSync } from 'node:fs'
+import { messageOf, RefusedError } from '../util/errors.js'
+import type { Log } from '../util/log.js'
+import { openBlock } from './block.js'
+import type { Device } from './device.js'
+import { openFile } from './file.js'
+
+export interface OpenOptions {
+  /** Opens without write access and with a lock that other readers share. */
+  readonly readOnly: boolean
+  readonly log: Log
+}
+
+export interface OpenedDisk {
+  /** Its `close` also releases the lock. */
+  readonly device: Device
+  /** What is recorded, to recognise the disk again later. */
+  readonly identity: { readonly id: string; readonly location: string }
+  /** Equal for two ways to open one disk, on this machine, now. */
+  readonly sameness: string
+}
+
+/**
+ * @throws RefusedError when the disk is in use, empty, or of a kind that cannot be one
+ * @throws Error with a sentence for people when it cannot be opened or reached
+ */
+export async function openDisk(location: string, options: OpenOptions): Promise<OpenedDisk> {
+  await Promise.resolve()
+  let stats
+  try {
+    stats = statSync(location)
+    if (stats.isBlockDevice()) return openBlock(location, options)
+    if (stats.isFile()) return openFile(location, options)
+  } catch (error) {
+    if (error instanceof RefusedError) throw error
+    throw new Error(`cannot open ${location}: ${explain(error)}`, { cause: error })
+  }
+  throw new RefusedError(
+    `${location} is neither a file, nor a block device, nor an NBD URI (nbd+unix:///export?socket=PATH)`,
+  )
+}
+
+const EXPLANATIONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file or device',
+  EACCES: 'permission denied',
+  EROFS: 'it can only be read (add --read-only)',
+  ENOMEDIUM: 'there is no medium in it',
+}
+
+function explain(error: unknown): string {
+  return EXPLANATIONS[(error as NodeJS.ErrnoException).code ?? ''] ?? messageOf(error)
+}

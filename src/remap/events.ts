@@ -1,0 +1,30 @@
+/** What the remapper tells the world. The names and the data are the control socket's (QMP) events. */
+
+export interface RemapEvents {
+  /** `reason`: a failed write, a failed or late read, an operator, or a spare block that failed. */
+  REMAP_ADDED: {
+    'main-sector': number
+    'spare-sector': number
+    sectors: number
+    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error'
+    'lost-sectors': number
+  }
+  /** A disk failed a request. `action`: what became of the request of the client. */
+  IO_ERROR: {
+    disk: 'main' | 'spare'
+    operation: string
+    sector: number
+    sectors: number
+    error: string
+    action: 'remapped' | 'recovered' | 'report'
+  }
+  TABLE_RESIZED: { from: number; to: number; remaps: number }
+  SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
+  SPARE_EXHAUSTED: { 'total-blocks': number }
+  METADATA_REPAIRED: { structure: 'header' | 'slot-page'; number: number; copies: number[]; reason: string }
+}
+
+export type RemapEventName = keyof RemapEvents
+
+/** Called at once, on the data path: it must only pass on. */
+export type RemapEventSink = <Name extends RemapEventName>(event: Name, data: RemapEvents[Name]) => void

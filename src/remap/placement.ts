@@ -1,0 +1,177 @@
+/**
+ * Gives blocks a new place on the spare. Durability order (promise P4), which nothing here may change:
+ *
+ *   1. the content is written to a free spare block
+ *   2. `Spare.commit`: spare data flushed, then the slot written and flushed in each copy
+ *   3. the table is told; from now on requests go to the spare
+ *   4. the caller answers the client
+ *
+ * The caller holds the range lock of the blocks exclusively. A spare block that cannot be written is retired and
+ * another one is taken.
+ */
+import { DeviceError } from '../device/device.js'
+import type { Slot } from '../spare/format.js'
+import type { SlotUpdate } from '../spare/slots.js'
+import type { Spare } from '../spare/spare.js'
+import type { Log } from '../util/log.js'
+import { mainBlock, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
+import type { RemapEvents, RemapEventSink } from './events.js'
+import { judge } from './policy.js'
+import { countSectors } from './sector-mask.js'
+import type { RemapTable } from './table.js'
+
+export type RemapReason = RemapEvents['REMAP_ADDED']['reason']
+
+export interface NewRemap {
+  readonly block: MainBlock
+  /** The whole content of the block; `undefined`: the spare block stays as it is (dm-remap's bare remap). */
+  readonly content: readonly Buffer[] | undefined
+  readonly lostMask: bigint
+  readonly reason: RemapReason
+  /** This very slot, reserved by the caller; `undefined`: any. */
+  readonly slot?: SlotNumber
+  /** The slot that held the block until now, to be retired because its spare block fails. */
+  readonly retires?: SlotNumber
+}
+
+/** There is no free spare block left. */
+export class SpareExhaustedError extends Error {
+  override name = 'SpareExhaustedError'
+}
+
+/** The metadata could not be made durable: what the disk says about these blocks is not known until it is reopened. */
+export class InDoubtError extends Error {
+  override name = 'InDoubtError'
+}
+
+interface Placed {
+  readonly remap: NewRemap
+  readonly slot: SlotNumber
+}
+
+const RETIRED: Omit<Slot, 'generation'> = { state: 'retired', mainBlock: mainBlock(0), lostMask: 0n }
+/** SPARE_LOW is sent when the free blocks fall below this share of all. */
+const LOW_SHARE = 0.1
+
+export class Placement {
+  readonly #spare: Spare
+  readonly #table: RemapTable
+  readonly #emit: RemapEventSink
+  readonly #log: Log
+  /**
+   * Blocks whose slot may or may not be on the disk. Their data must go nowhere until the spare is opened again: written
+   * to main, it would be hidden by a slot that did reach the disk.
+   */
+  readonly inDoubt = new Set<MainBlock>()
+  #generation: number
+  #lowReported = false
+  #exhaustedReported = false
+
+  constructor(spare: Spare, table: RemapTable, generation: number, emit: RemapEventSink, log: Log) {
+    this.#spare = spare
+    this.#table = table
+    this.#generation = generation
+    this.#emit = emit
+    this.#log = log
+  }
+
+  /**
+   * Places all of `remaps`, sharing flushes and slot pages; none of them is in force unless all are durable.
+   * @throws SpareExhaustedError, InDoubtError; DeviceError when the spare as a whole does not answer
+   */
+  async place(remaps: readonly NewRemap[]): Promise<void> {
+    const placed: Placed[] = []
+    const retired: SlotNumber[] = []
+    try {
+      for (const remap of remaps) placed.push({ remap, slot: await this.#writeContent(remap, retired) })
+    } catch (error) {
+      this.#spare.release(placed.map(({ slot }) => slot))
+      await this.retire(retired)
+      throw error
+    }
+    await this.#commit(placed, retired)
+    for (const { remap, slot } of placed) this.#enforce(remap, slot)
+    this.#reportLevel()
+  }
+
+  /** Changes the lost mask of a slot in use, durably. @throws InDoubtError */
+  async setLostMask(number: SlotNumber, lostMask: bigint): Promise<void> {
+    const slot = { ...this.#spare.slots.get(number), lostMask, generation: this.#generation++ }
+    await this.#commitUpdates([{ number, slot }])
+  }
+
+  async #writeContent(remap: NewRemap, retired: SlotNumber[]): Promise<SlotNumber> {
+    for (;;) {
+      const slot = remap.slot ?? (await this.#spare.allocate())
+      if (slot === undefined) throw this.#exhausted()
+      if (!remap.content) return slot
+      try {
+        await this.#spare.device.write(this.#spare.dataOffset(slot), remap.content)
+        return slot
+      } catch (error) {
+        if (!(error instanceof DeviceError) || judge(error) !== 'bad-block' || remap.slot !== undefined) {
+          this.#spare.release([slot])
+          throw error
+        }
+        this.#log.warn(`spare block ${slot} cannot be written and is retired: ${error.message}`)
+        retired.push(slot)
+      }
+    }
+  }
+
+  async #commit(placed: readonly Placed[], failed: readonly SlotNumber[]): Promise<void> {
+    const retired = [...failed, ...placed.flatMap(({ remap }) => (remap.retires === undefined ? [] : [remap.retires]))]
+    await this.#commitUpdates([
+      ...placed.map(({ remap, slot }) => ({ number: slot, slot: this.#remappedSlot(remap) })),
+      ...retired.map((number) => ({ number, slot: { ...RETIRED, generation: this.#generation++ } })),
+    ])
+  }
+
+  #remappedSlot(remap: NewRemap): Slot {
+    const { block, lostMask } = remap
+    return { state: 'remapped', mainBlock: block, generation: this.#generation++, lostMask }
+  }
+
+  async #commitUpdates(updates: readonly SlotUpdate[]): Promise<void> {
+    try {
+      await this.#spare.commit(updates)
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      for (const { slot } of updates) if (slot.state === 'remapped') this.inDoubt.add(slot.mainBlock)
+      throw new InDoubtError(`spare ${this.#spare.device.name}: no copy of the slot table can be written`, {
+        cause: error,
+      })
+    }
+  }
+
+  /** Takes these slots out of use, durably. @throws InDoubtError */
+  async retire(slots: readonly SlotNumber[]): Promise<void> {
+    if (slots.length > 0) await this.#commit([], slots)
+  }
+
+  #enforce(remap: NewRemap, slot: SlotNumber): void {
+    this.#table.set(remap.block, slot)
+    const sectors = this.#spare.blockSize / SECTOR_SIZE
+    this.#emit('REMAP_ADDED', {
+      'main-sector': remap.block * sectors,
+      'spare-sector': slot * sectors,
+      sectors,
+      reason: remap.reason,
+      'lost-sectors': countSectors(remap.lostMask),
+    })
+  }
+
+  #exhausted(): SpareExhaustedError {
+    const { slots } = this.#spare.geometry
+    if (!this.#exhaustedReported) this.#emit('SPARE_EXHAUSTED', { 'total-blocks': slots })
+    this.#exhaustedReported = true
+    return new SpareExhaustedError(`spare ${this.#spare.device.name} has no free block left (of ${slots})`)
+  }
+
+  #reportLevel(): void {
+    const { free, geometry } = this.#spare
+    const isLow = free < geometry.slots * LOW_SHARE
+    if (isLow && !this.#lowReported) this.#emit('SPARE_LOW', { 'free-blocks': free, 'total-blocks': geometry.slots })
+    this.#lowReported = isLow
+  }
+}

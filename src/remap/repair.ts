@@ -1,0 +1,293 @@
+/**
+ * The fault path: what happens to a request after a disk has failed it. The caller holds the range lock exclusively.
+ *
+ * A failed write is halved until the blocks that are really bad stand alone; they all move to the spare together. A
+ * failed read is halved in the same way; of a block that stays bad, what can be read is saved and what cannot is lost,
+ * and says so until it is rewritten.
+ */
+import { DeviceError, type Device } from '../device/device.js'
+import type { Spare } from '../spare/spare.js'
+import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
+import type { Log } from '../util/log.js'
+import { mainBlock, SECTOR_SIZE, type MainBlock } from '../util/units.js'
+import type { RemapEventSink } from './events.js'
+import { halve, type SparePiece } from './pieces.js'
+import { InDoubtError, SpareExhaustedError, type NewRemap, type Placement, type RemapReason } from './placement.js'
+import { judge, type ReadPolicy } from './policy.js'
+import { rescue, type Rescued } from './rescue.js'
+import { countSectors, sectorsCovered, sectorsIn, sectorsTouched } from './sector-mask.js'
+import type { Statistics } from './statistics.js'
+
+/** A part of a failed write that lies in one bad block. */
+export interface BadWrite {
+  readonly offset: number
+  readonly chunks: readonly Buffer[]
+}
+
+export interface RepairParts {
+  readonly main: Device
+  readonly spare: Spare
+  readonly placement: Placement
+  readonly policy: ReadPolicy
+  readonly statistics: Statistics
+  readonly emit: RemapEventSink
+  readonly log: Log
+}
+
+const isBadBlock = (error: unknown): error is DeviceError =>
+  error instanceof DeviceError && judge(error) === 'bad-block'
+
+export class Repair {
+  readonly #parts: RepairParts
+  readonly #blockSize: number
+
+  constructor(parts: RepairParts) {
+    this.#parts = parts
+    this.#blockSize = parts.spare.blockSize
+  }
+
+  // --- Writes ------------------------------------------------------------------------------------------------------
+
+  /**
+   * A write to main failed with `error`: writes what can be written there and moves the bad blocks to the spare.
+   * @throws DeviceError when a bad block could not be moved, or main is gone
+   */
+  async writeMain(offset: number, chunks: readonly Buffer[], error: DeviceError): Promise<void> {
+    const bad = await this.#isolate(offset, chunks, error)
+    let action: 'remapped' | 'report' = 'report'
+    try {
+      const remaps: NewRemap[] = []
+      for (const write of bad) remaps.push(await this.#remapOfWrite(write))
+      await this.#placeOrFail(remaps, 'write')
+      action = 'remapped'
+    } finally {
+      for (const write of bad) this.#report('main', error, write.offset, chunksLength(write.chunks), action)
+    }
+  }
+
+  /** The parts of a failed write that fail on their own, too; the others are on main afterwards. */
+  async #isolate(offset: number, chunks: readonly Buffer[], error: unknown): Promise<BadWrite[]> {
+    if (!isBadBlock(error)) throw error
+    const halves = halve(offset, chunksLength(chunks), this.#blockSize)
+    if (!halves) return [{ offset, chunks }]
+    const bad: BadWrite[] = []
+    for (const half of halves) {
+      const from = half.offset - offset
+      const part = sliceChunks(chunks, from, from + half.length)
+      try {
+        await this.#parts.main.write(half.offset, part)
+      } catch (failure) {
+        bad.push(...(await this.#isolate(half.offset, part, failure)))
+      }
+    }
+    return bad
+  }
+
+  async #remapOfWrite(write: BadWrite): Promise<NewRemap> {
+    this.#parts.statistics.mainWriteErrors++
+    const { block, start, length } = this.#blockAt(write.offset)
+    const remap = { block, reason: 'write-error' as const }
+    if (chunksLength(write.chunks) === length) return { ...remap, content: write.chunks, lostMask: 0n }
+    const rest = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    return { ...remap, ...this.#overlay(rest, write.offset - start, write.chunks, write.offset) }
+  }
+
+  /**
+   * Writes into a remapped block some of whose sectors are lost: sectors written whole are healed.
+   * @throws DeviceError EIO when a lost sector is written in part only, for its other bytes are not known
+   */
+  async writeLost(piece: SparePiece, chunks: readonly Buffer[]): Promise<void> {
+    const { spare, placement } = this.#parts
+    const { lostMask } = spare.slots.get(piece.slot)
+    const left = this.#maskAfterWrite(lostMask, piece.offset, piece.offsetInBlock, piece.length)
+    await this.writeSpare(piece, chunks)
+    const moved = spare.slots.state(piece.slot) !== 'remapped'
+    if (!moved && left !== lostMask) await this.#guardDoubt(() => placement.setLostMask(piece.slot, left), piece)
+  }
+
+  /** Writes to spare blocks; a spare block that fails is retired and its content moves on. @throws DeviceError */
+  async writeSpare(piece: SparePiece, chunks: readonly Buffer[], fua = false): Promise<void> {
+    const { spare } = this.#parts
+    try {
+      await spare.device.write(spare.dataOffset(piece.slot) + piece.offsetInBlock, chunks, { fua })
+    } catch (error) {
+      if (!isBadBlock(error)) throw error
+      for (const part of this.#blocksOf(piece)) {
+        const from = part.offset - piece.offset
+        await this.#moveOn(part, error, sliceChunks(chunks, from, from + part.length))
+      }
+    }
+  }
+
+  // --- Reads -------------------------------------------------------------------------------------------------------
+
+  /** Reads from main what a plain read could not. @throws DeviceError for exactly the sectors that are lost */
+  async readMain(offset: number, into: Buffer): Promise<void> {
+    try {
+      await this.#parts.main.read(offset, into)
+    } catch (error) {
+      if (!isBadBlock(error)) throw error
+      const halves = halve(offset, into.length, this.#blockSize)
+      if (!halves) {
+        await this.#readBadBlock(offset, into, error)
+        return
+      }
+      for (const half of halves) {
+        const from = half.offset - offset
+        await this.readMain(half.offset, into.subarray(from, from + half.length))
+      }
+    }
+  }
+
+  async #readBadBlock(offset: number, into: Buffer, error: DeviceError): Promise<void> {
+    this.#parts.statistics.mainReadErrors++
+    const { block, start, length } = this.#blockAt(offset)
+    const rescued = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    const reason: RemapReason = rescued.lostMask === 0n ? 'weak' : 'read-error'
+    const lost = sectorsTouched(offset - start, into.length) & rescued.lostMask
+    this.#report('main', error, start, length, lost === 0n ? 'recovered' : 'report')
+    await this.#placeIfPossible({ block, content: [rescued.content], lostMask: rescued.lostMask, reason })
+    this.#deliver(rescued, start, offset, into)
+  }
+
+  /** Reads from remapped blocks what a plain read could not: lost sectors, or a spare block that fails. */
+  async readSpare(piece: SparePiece, into: Buffer): Promise<void> {
+    for (const part of this.#blocksOf(piece)) {
+      const from = part.offset - piece.offset
+      const target = into.subarray(from, from + part.length)
+      this.#deliver(await this.#readSpareBlock(part, target), part.offset - part.offsetInBlock, part.offset, target)
+    }
+  }
+
+  /** The content of the block as far as `part` needs it. */
+  async #readSpareBlock(part: SparePiece, into: Buffer): Promise<Rescued> {
+    const { spare } = this.#parts
+    try {
+      await spare.device.read(spare.dataOffset(part.slot) + part.offsetInBlock, into)
+    } catch (error) {
+      if (!isBadBlock(error)) throw error
+      return await this.#moveOn(part, error, [])
+    }
+    const content = Buffer.alloc(this.#blockAt(part.offset).length)
+    into.copy(content, part.offsetInBlock)
+    return { content, lostMask: spare.slots.get(part.slot).lostMask }
+  }
+
+  /** Hands the rescued bytes to the client, or says which of them are lost. */
+  #deliver(rescued: Rescued, start: number, offset: number, into: Buffer): void {
+    const inBlock = offset - start
+    const lost = sectorsTouched(inBlock, into.length) & rescued.lostMask
+    if (lost !== 0n && this.#parts.policy.onReadError === 'eio') {
+      const [first = 0] = sectorsIn(lost)
+      const at = Math.max(offset, start + first * SECTOR_SIZE)
+      throw new DeviceError('EIO', this.#parts.main.name, 'read', at, Math.min(SECTOR_SIZE, offset + into.length - at))
+    }
+    rescued.content.copy(into, 0, inBlock, inBlock + into.length)
+    for (const sector of sectorsIn(lost)) {
+      const at = sector * SECTOR_SIZE - inBlock
+      into.fill(0, Math.max(0, at), Math.min(into.length, at + SECTOR_SIZE))
+    }
+    if (lost !== 0n) this.#parts.log.warn(`${countSectors(lost)} lost sector(s) near offset ${offset} read as zeros`)
+  }
+
+  // --- Both --------------------------------------------------------------------------------------------------------
+
+  /** A spare block failed: what it holds, with `chunks` written over it, moves to another one. */
+  async #moveOn(part: SparePiece, error: DeviceError, chunks: readonly Buffer[]): Promise<Rescued> {
+    const { spare, statistics, policy } = this.#parts
+    statistics.spareErrors++
+    const { block, start, length } = this.#blockAt(part.offset)
+    const rest = await rescue(spare.device, spare.dataOffset(part.slot), length, policy)
+    const { lostMask } = spare.slots.get(part.slot)
+    const held = { content: rest.content, lostMask: rest.lostMask | lostMask }
+    const { content, lostMask: stillLost } = this.#overlay(held, part.offset - start, chunks, part.offset)
+    this.#report('spare', error, start, length, stillLost === 0n ? 'recovered' : 'report')
+    const remap: NewRemap = { block, content, lostMask: stillLost, reason: 'spare-error', retires: part.slot }
+    if (chunks.length > 0) await this.#placeOrFail([remap], 'write')
+    else await this.#placeIfPossible(remap)
+    return { content: held.content, lostMask: stillLost }
+  }
+
+  /** `held` with `chunks` written at `inBlock`. */
+  #overlay(
+    held: Rescued,
+    inBlock: number,
+    chunks: readonly Buffer[],
+    offset: number,
+  ): { content: readonly Buffer[]; lostMask: bigint } {
+    const lostMask = this.#maskAfterWrite(held.lostMask, offset, inBlock, chunksLength(chunks))
+    copyChunks(chunks, held.content, inBlock)
+    return { content: [held.content], lostMask }
+  }
+
+  #maskAfterWrite(lostMask: bigint, offset: number, inBlock: number, length: number): bigint {
+    const covered = sectorsCovered(inBlock, length, this.#blockAt(offset).length)
+    const torn = sectorsTouched(inBlock, length) & lostMask & ~covered
+    if (torn !== 0n) throw new DeviceError('EIO', this.#parts.main.name, 'write', offset, length)
+    return lostMask & ~covered
+  }
+
+  async #placeOrFail(remaps: readonly NewRemap[], operation: 'read' | 'write'): Promise<void> {
+    const [first] = remaps
+    if (!first) return
+    try {
+      await this.#parts.placement.place(remaps)
+    } catch (error) {
+      if (!(error instanceof SpareExhaustedError || error instanceof InDoubtError)) throw error
+      this.#parts.log.error(`${remaps.length} bad block(s) cannot be remapped: ${error.message}`)
+      const offset = first.block * this.#blockSize
+      throw new DeviceError('EIO', this.#parts.main.name, operation, offset, this.#blockSize, { cause: error })
+    }
+  }
+
+  /** For reads: a block that finds no place is rescued again the next time. */
+  async #placeIfPossible(remap: NewRemap): Promise<void> {
+    if (this.#parts.spare.device.readOnly) return
+    try {
+      await this.#placeOrFail([remap], 'read')
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      this.#parts.log.warn(`block ${remap.block} stays where it is: ${error.message}`)
+    }
+  }
+
+  async #guardDoubt(change: () => Promise<void>, piece: SparePiece): Promise<void> {
+    try {
+      await change()
+    } catch (error) {
+      if (!(error instanceof InDoubtError)) throw error
+      this.#parts.log.error(error.message)
+      throw new DeviceError('EIO', this.#parts.spare.device.name, 'write', piece.offset, piece.length, { cause: error })
+    }
+  }
+
+  #blockAt(offset: number): { block: MainBlock; start: number; length: number } {
+    const block = mainBlock(Math.floor(offset / this.#blockSize))
+    const start = block * this.#blockSize
+    return { block, start, length: Math.min(this.#blockSize, this.#parts.main.size - start) }
+  }
+
+  /** A piece that spans several spare blocks, block by block. */
+  *#blocksOf(piece: SparePiece): Generator<SparePiece> {
+    const end = piece.offset + piece.length
+    let slot = piece.slot
+    for (let at = piece.offset; at < end; slot++) {
+      const { start, length } = this.#blockAt(at)
+      const next = Math.min(start + length, end)
+      yield { ...piece, offset: at, length: next - at, slot, offsetInBlock: at - start }
+      at = next
+    }
+  }
+
+  #report(
+    disk: 'main' | 'spare',
+    error: DeviceError,
+    offset: number,
+    length: number,
+    action: 'remapped' | 'recovered' | 'report',
+  ): void {
+    const sector = Math.floor(offset / SECTOR_SIZE)
+    const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
+    this.#parts.emit('IO_ERROR', { disk, operation: error.operation, sector, sectors, error: error.code, action })
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * Gets out of a failing block what can still be read: the whole block again a few times, then sector by sector. What
+ * stays unreadable is said to be lost, never filled in.
+ */
+import { setTimeout as pause } from 'node:timers/promises'
+import { DeviceError, type Device } from '../device/device.js'
+import { SECTOR_SIZE } from '../util/units.js'
+import { judge, type ReadPolicy } from './policy.js'
+
+export interface Rescued {
+  /** The content of the block; lost sectors are zeros here and must not be shown to anybody as data. */
+  readonly content: Buffer
+  readonly lostMask: bigint
+}
+
+/** @throws DeviceError when the disk as a whole does not answer: then nothing is known about the block */
+export async function rescue(device: Device, offset: number, length: number, policy: ReadPolicy): Promise<Rescued> {
+  const content = Buffer.alloc(length)
+  for (let attempt = 0; attempt < policy.retries; attempt++) {
+    if (attempt > 0) await pause(policy.retryPauseMs)
+    if (await isReadable(device, offset, content)) return { content, lostMask: 0n }
+  }
+  const lostMask = await readSectors(device, offset, content)
+  if (lostMask !== 0n) await assertAnswersSomewhere(device, offset)
+  return { content, lostMask }
+}
+
+async function readSectors(device: Device, offset: number, content: Buffer): Promise<bigint> {
+  let lostMask = 0n
+  for (let at = 0; at < content.length; at += SECTOR_SIZE) {
+    const sector = content.subarray(at, at + SECTOR_SIZE)
+    if (await isReadable(device, offset + at, sector)) continue
+    sector.fill(0)
+    lostMask |= 1n << BigInt(at / SECTOR_SIZE)
+  }
+  return lostMask
+}
+
+async function isReadable(device: Device, offset: number, into: Buffer): Promise<boolean> {
+  try {
+    await device.read(offset, into)
+    return true
+  } catch (error) {
+    if (error instanceof DeviceError && judge(error) === 'bad-block') return false
+    throw error
+  }
+}
+
+/**
+ * A loose cable fails every read with EIO. Declaring blocks lost on that evidence would lose them for good, so a disk
+ * on which the first, the middle and the last sector are unreadable too counts as gone.
+ */
+async function assertAnswersSomewhere(device: Device, offset: number): Promise<void> {
+  const last = Math.max(0, device.size - SECTOR_SIZE)
+  const probe = Buffer.alloc(Math.min(SECTOR_SIZE, device.size))
+  for (const place of [0, Math.floor(last / 2 / SECTOR_SIZE) * SECTOR_SIZE, last]) {
+    if (await isReadable(device, place, probe)) return
+  }
+  throw new DeviceError('ENODEV', device.name, 'read', offset, probe.length)
+}

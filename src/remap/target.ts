@@ -1,0 +1,333 @@
+/**
+ * The remapper: a `Device` over a failing main disk and a spare. Every request holds the range lock of its blocks,
+ * shared for reads and exclusive for everything that changes data, so that repair, remapping and client I/O never see
+ * a block half moved. A fast path asks one question, "may this touch a remap?", and passes straight to main.
+ */
+import { DeviceError, type BlockSizes, type Device, type WriteOptions, type ZeroOptions } from '../device/device.js'
+import { assertInside } from '../device/bounds.js'
+import type { Spare } from '../spare/spare.js'
+import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
+import type { Log } from '../util/log.js'
+import { RangeLock, type Release } from '../util/range-lock.js'
+import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
+import type { RemapEventSink } from './events.js'
+import { splitByPlace, type Piece, type Placements } from './pieces.js'
+import { Placement } from './placement.js'
+import { judge, type ReadPolicy } from './policy.js'
+import { Repair } from './repair.js'
+import { newStatistics, type Statistics } from './statistics.js'
+import { RemapTable } from './table.js'
+
+export interface RemapTargetOptions {
+  readonly main: Device
+  readonly spare: Spare
+  readonly policy: ReadPolicy
+  readonly emit: RemapEventSink
+  readonly log: Log
+}
+
+/** Zeros are written in steps of this length where the disk cannot write them by itself. */
+const ZERO_STEP = 4 * MiB
+
+export class RemapTarget implements Device {
+  readonly main: Device
+  readonly spare: Spare
+  readonly table: RemapTable
+  readonly placement: Placement
+  readonly statistics: Statistics = newStatistics()
+  readonly lock = new RangeLock()
+  readonly #repair: Repair
+  readonly #placements: Placements
+  readonly #log: Log
+  readonly #superseded: SlotNumber[] = []
+  #spareDirty = false
+  #spareFlush: Promise<void> = Promise.resolve()
+
+  constructor(options: RemapTargetOptions) {
+    const { main, spare, emit, log } = options
+    this.main = main
+    this.spare = spare
+    this.#log = log
+    this.table = new RemapTable(Math.ceil(main.size / spare.blockSize), ({ from, to, count }) => {
+      log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
+      log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
+      emit('TABLE_RESIZED', { from, to, remaps: count })
+    })
+    const generation = this.#fillTable()
+    this.placement = new Placement(spare, this.table, generation, emit, log)
+    this.#repair = new Repair({ ...options, placement: this.placement, statistics: this.statistics })
+    this.#placements = {
+      blockSize: spare.blockSize,
+      lookup: (block) => this.table.lookup(block),
+      skipUnmapped: (block) => this.table.skipUnmapped(block),
+      hasLost: (slot) => spare.slots.hasLost(slot),
+    }
+  }
+
+  get name(): string {
+    return this.main.name
+  }
+
+  get size(): number {
+    return this.main.size
+  }
+
+  get readOnly(): boolean {
+    return this.main.readOnly
+  }
+
+  get blockSizes(): BlockSizes {
+    return { minimum: 1, preferred: Math.max(4 * KiB, this.main.blockSizes.preferred), maximum: 64 * MiB }
+  }
+
+  async read(offset: number, into: Buffer): Promise<void> {
+    assertInside(this, offset, into.length)
+    if (into.length === 0) return
+    this.statistics.reads++
+    this.statistics.bytesRead += into.length
+    const failure = await this.#underLock('shared', offset, into.length, () => this.#tryRead(offset, into))
+    if (failure === undefined) return
+    await this.#underLock('exclusive', offset, into.length, () => this.#repairRead(offset, into))
+  }
+
+  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+    const length = chunksLength(chunks)
+    assertInside(this, offset, length)
+    if (length === 0) return
+    this.statistics.writes++
+    this.statistics.bytesWritten += length
+    await this.#underLock('exclusive', offset, length, () => this.#write(offset, length, chunks, options?.fua ?? false))
+  }
+
+  async flush(): Promise<void> {
+    this.statistics.flushes++
+    await this.#counted(all([this.main.flush(), this.#flushSpare()]))
+  }
+
+  async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+    assertInside(this, offset, length)
+    if (length === 0) return
+    this.statistics.trims++
+    await this.#underLock('exclusive', offset, length, () =>
+      all(this.#split(offset, length).map((piece) => this.#trimPiece(piece, options?.fua ?? false))),
+    )
+  }
+
+  async writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+    assertInside(this, offset, length)
+    if (length === 0) return
+    this.statistics.writeZeroes++
+    await this.#underLock('exclusive', offset, length, () =>
+      all(this.#split(offset, length).map((piece) => this.#zeroPiece(piece, options ?? {}))),
+    )
+  }
+
+  /** Retires the slots that lost to a newer one, so that they never come back. Before anything is served. */
+  async settle(): Promise<void> {
+    await this.placement.retire(this.#superseded)
+  }
+
+  /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
+  async close(): Promise<void> {
+    await all([this.main.close(), this.spare.device.close()])
+  }
+
+  /** Runs `action` while [offset, offset + length) widened to whole blocks is held. */
+  async #underLock<T>(
+    mode: 'shared' | 'exclusive',
+    offset: number,
+    length: number,
+    action: () => Promise<T>,
+  ): Promise<T> {
+    const { blockSize } = this.spare
+    const first = Math.floor(offset / blockSize)
+    const end = Math.ceil((offset + length) / blockSize)
+    const claim: Release | Promise<Release> = this.lock[mode](first, end)
+    const release = typeof claim === 'function' ? claim : await claim
+    try {
+      return await action()
+    } catch (error) {
+      this.statistics.failedRequests++
+      throw error
+    } finally {
+      release()
+    }
+  }
+
+  async #counted(request: Promise<void>): Promise<void> {
+    await request.catch((error: unknown) => {
+      this.statistics.failedRequests++
+      throw error
+    })
+  }
+
+  // --- Reads -------------------------------------------------------------------------------------------------------
+
+  /** @returns the error that calls for repair; every other error is thrown */
+  async #tryRead(offset: number, into: Buffer): Promise<DeviceError | 'lost' | undefined> {
+    try {
+      if (!this.#mayTouch(offset, into.length)) await this.main.read(offset, into)
+      else if (!(await this.#readPieces(offset, into))) return 'lost'
+      return undefined
+    } catch (error) {
+      if (error instanceof DeviceError && judge(error) === 'bad-block') return error
+      throw error
+    }
+  }
+
+  /** @returns false when a lost sector may be among them, and nothing was read */
+  async #readPieces(offset: number, into: Buffer): Promise<boolean> {
+    const pieces = this.#split(offset, into.length)
+    if (pieces.some((piece) => piece.place === 'spare' && piece.hasLost)) return false
+    await all(
+      pieces.map((piece) => this.#readPlain(piece, into.subarray(piece.offset - offset).subarray(0, piece.length))),
+    )
+    return true
+  }
+
+  #readPlain(piece: Piece, into: Buffer): Promise<void> {
+    if (piece.place === 'main') return this.main.read(piece.offset, into)
+    return this.spare.device.read(this.spare.dataOffset(piece.slot) + piece.offsetInBlock, into)
+  }
+
+  async #repairRead(offset: number, into: Buffer): Promise<void> {
+    for (const piece of this.#split(offset, into.length)) {
+      const from = piece.offset - offset
+      const target = into.subarray(from, from + piece.length)
+      if (piece.place === 'main') await this.#repair.readMain(piece.offset, target)
+      else await this.#repair.readSpare(piece, target)
+    }
+  }
+
+  // --- Writes ------------------------------------------------------------------------------------------------------
+
+  async #write(offset: number, length: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    this.#refuseDoubt(offset, length)
+    if (!this.#mayTouch(offset, length)) {
+      await this.#writeMain(offset, chunks, fua)
+      return
+    }
+    await all(
+      this.#split(offset, length).map((piece) => {
+        const from = piece.offset - offset
+        return this.#writePiece(piece, sliceChunks(chunks, from, from + piece.length), fua)
+      }),
+    )
+  }
+
+  async #writePiece(piece: Piece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    if (piece.place === 'main') return this.#writeMain(piece.offset, chunks, fua)
+    try {
+      if (piece.hasLost) await this.#repair.writeLost(piece, chunks)
+      else await this.#repair.writeSpare(piece, chunks, fua)
+    } finally {
+      this.#spareDirty = true
+    }
+  }
+
+  async #writeMain(offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    try {
+      await this.main.write(offset, chunks, { fua })
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      await this.#repair.writeMain(offset, chunks, error)
+      // The repair wrote the good parts of the request without FUA.
+      if (fua) await this.main.flush()
+    }
+  }
+
+  /** Trimming is a hint: a remapped block keeps its place, and a bad block that cannot be trimmed loses nothing. */
+  async #trimPiece(piece: Piece, fua: boolean): Promise<void> {
+    if (piece.place === 'spare') return
+    try {
+      await this.main.trim(piece.offset, piece.length, { fua })
+    } catch (error) {
+      if (!(error instanceof DeviceError) || judge(error) === 'gone') throw error
+      this.#log.debug(`trim ignored: ${error.message}`)
+    }
+  }
+
+  async #zeroPiece(piece: Piece, options: ZeroOptions): Promise<void> {
+    this.#refuseDoubt(piece.offset, piece.length)
+    const fua = options.fua ?? false
+    if (piece.place === 'spare') return this.#writePiece(piece, zeroChunks(piece.length), fua)
+    try {
+      await this.main.writeZeroes(piece.offset, piece.length, options)
+    } catch (error) {
+      if (!(error instanceof DeviceError) || judge(error) === 'gone') throw error
+      for (let done = 0; done < piece.length; done += ZERO_STEP) {
+        const step = Math.min(ZERO_STEP, piece.length - done)
+        await this.#writeMain(piece.offset + done, zeroChunks(step), fua)
+      }
+    }
+  }
+
+  /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. */
+  #refuseDoubt(offset: number, length: number): void {
+    const { inDoubt } = this.placement
+    if (inDoubt.size === 0) return
+    const { first, count } = this.#blocks(offset, length)
+    for (const block of inDoubt) {
+      if (block >= first && block < first + count) throw new DeviceError('EIO', this.name, 'write', offset, length)
+    }
+  }
+
+  // --- Both --------------------------------------------------------------------------------------------------------
+
+  #mayTouch(offset: number, length: number): boolean {
+    const { first, count } = this.#blocks(offset, length)
+    if (!this.table.mayTouch(first, count)) return false
+    this.statistics.remappedRequests++
+    return true
+  }
+
+  #split(offset: number, length: number): Piece[] {
+    const { first, count } = this.#blocks(offset, length)
+    if (!this.table.mayTouch(first, count)) return [{ place: 'main', offset, length }]
+    return splitByPlace(offset, length, this.#placements)
+  }
+
+  #blocks(offset: number, length: number): { first: MainBlock; count: number } {
+    const first = Math.floor(offset / this.spare.blockSize)
+    return { first: mainBlock(first), count: Math.ceil((offset + length) / this.spare.blockSize) - first }
+  }
+
+  /** A caller that finds nothing to flush still waits for the flush under way, which covers its writes. */
+  async #flushSpare(): Promise<void> {
+    if (this.#spareDirty) {
+      this.#spareDirty = false
+      this.#spareFlush = this.spare.device.flush()
+      this.#spareFlush.catch(() => {
+        this.#spareDirty = true
+      })
+    }
+    await this.#spareFlush
+  }
+
+  /**
+   * Fills the table from the slots. Two slots for one block are what a crash in the middle of moving it leaves behind:
+   * the higher generation is the newer one, and `settle` retires the other.
+   * @returns the next generation to use
+   */
+  #fillTable(): number {
+    let highest = 0
+    for (const { number, slot } of this.spare.slots.used()) {
+      highest = Math.max(highest, slot.generation)
+      if (slot.state !== 'remapped') continue
+      const other = this.table.lookup(slot.mainBlock)
+      const isNewest = other === undefined || this.spare.slots.get(other).generation < slot.generation
+      if (isNewest) this.table.set(slot.mainBlock, number)
+      const loser = isNewest ? other : number
+      if (loser !== undefined) this.#superseded.push(loser)
+    }
+    return highest + 1
+  }
+}
+
+/** Waits for all of them, then fails with the first error: nothing is in flight any more when the lock is released. */
+async function all(requests: readonly Promise<void>[]): Promise<void> {
+  if (requests.length === 1) return requests[0]
+  const outcomes = await Promise.allSettled(requests)
+  const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+  if (failed) throw failed.reason
+}

@@ -1,0 +1,58 @@
+/**
+ * Hands out free slots, in disk order, so that neighbouring bad blocks land side by side. A slot that was handed out
+ * stays reserved until it is committed (then the table says it is used) or given back.
+ */
+import { slotNumber, type SlotNumber } from '../util/units.js'
+import type { SlotState } from './format.js'
+
+export class Allocator {
+  readonly #slots: number
+  readonly #state: (number: SlotNumber) => SlotState
+  readonly #reserved = new Set<SlotNumber>()
+  #used: number
+  #cursor = 0
+
+  /** @param used number of slots that `state` calls something else than free */
+  constructor(slots: number, used: number, state: (number: SlotNumber) => SlotState) {
+    this.#slots = slots
+    this.#used = used
+    this.#state = state
+  }
+
+  get free(): number {
+    return this.#slots - this.#used - this.#reserved.size
+  }
+
+  /** Reserves a free slot; `undefined` when there is none. */
+  allocate(): SlotNumber | undefined {
+    if (this.free <= 0) return undefined
+    while (!this.#isFree(slotNumber(this.#cursor))) this.#cursor = (this.#cursor + 1) % this.#slots
+    const number = slotNumber(this.#cursor)
+    this.#reserved.add(number)
+    return number
+  }
+
+  /** Reserves this very slot. @returns whether it was free */
+  reserve(number: SlotNumber): boolean {
+    if (!this.#isFree(number)) return false
+    this.#reserved.add(number)
+    return true
+  }
+
+  /** Gives a reserved slot back unused. */
+  release(number: SlotNumber): void {
+    this.#reserved.delete(number)
+  }
+
+  /** The slot was committed: its state went from `before` to what the table says now. */
+  committed(number: SlotNumber, before: SlotState): void {
+    this.#reserved.delete(number)
+    const isUsed = this.#state(number) !== 'free'
+    const wasUsed = before !== 'free'
+    this.#used += Number(isUsed) - Number(wasUsed)
+  }
+
+  #isFree(number: SlotNumber): boolean {
+    return this.#state(number) === 'free' && !this.#reserved.has(number)
+  }
+}

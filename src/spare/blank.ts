@@ -1,0 +1,34 @@
+/**
+ * What stands on a disk that is to become a spare? `--create` formats a blank disk only, so this errs on the side of
+ * "not blank": the header area and the end are read whole, and the rest in samples.
+ */
+import type { Device } from '../device/device.js'
+import { isZero } from '../util/chunks.js'
+import { alignDown, KiB, MiB, SECTOR_SIZE } from '../util/units.js'
+import { HEADER_AREA_SIZE } from './format.js'
+
+const STEP = MiB
+const SAMPLES = 64
+const SAMPLE_SIZE = 4 * KiB
+
+/** @returns the byte offset near which there is something other than zeros; `undefined` when the disk is blank */
+export async function findContent(device: Device): Promise<number | undefined> {
+  for (const { offset, length } of placesToLook(device.size)) {
+    const buffer = Buffer.alloc(length)
+    await device.read(offset, buffer)
+    if (!isZero(buffer)) return offset
+  }
+  return undefined
+}
+
+function* placesToLook(size: number): Generator<{ offset: number; length: number }> {
+  for (let offset = 0; offset < Math.min(HEADER_AREA_SIZE, size); offset += STEP) {
+    yield { offset, length: Math.min(STEP, size - offset) }
+  }
+  const last = Math.max(0, size - STEP)
+  yield { offset: last, length: size - last }
+  const length = Math.min(SAMPLE_SIZE, size)
+  for (let n = 0; n < SAMPLES; n++) {
+    yield { offset: alignDown(Math.floor(((size - length) * n) / SAMPLES), SECTOR_SIZE), length }
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * The pure decisions of opening a spare: which of several copies is the one to believe. Copies in, a choice or a reason
+ * to refuse out. Nothing here reads a disk.
+ */
+import {
+  encodeHeader,
+  FORMAT_VERSION,
+  layOut,
+  pageDamage,
+  pageSequence,
+  type DecodedHeader,
+  type Geometry,
+  type Header,
+} from './format.js'
+
+export type HeaderCopy = DecodedHeader | { readonly kind: 'unreadable'; readonly reason: string }
+
+/** A copy that is not the chosen one and has to be rewritten. */
+export interface BadCopy {
+  readonly copy: number
+  readonly reason: string
+}
+
+export type HeaderChoice =
+  | { readonly kind: 'chosen'; readonly header: Header; readonly bad: readonly BadCopy[] }
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'refused'; readonly reason: string }
+
+const refused = (reason: string): HeaderChoice => ({ kind: 'refused', reason })
+
+/** The newest valid copy wins; copies that contradict each other are refused rather than guessed at. */
+export function chooseHeader(copies: readonly HeaderCopy[]): HeaderChoice {
+  const unknown = copies.find((copy) => copy.kind === 'unknown-version')
+  if (unknown) {
+    return refused(
+      `it has format version ${unknown.version}, and this program knows version ${FORMAT_VERSION} only: use the nbd-remap that wrote it`,
+    )
+  }
+  const valid = copies.flatMap((copy) => (copy.kind === 'valid' ? [copy.header] : []))
+  const [first] = valid
+  if (!first) return noneValid(copies)
+  const newest = valid.reduce((best, header) => (header.sequence > best.sequence ? header : best), first)
+  const contradiction = valid.some(
+    (header) =>
+      !header.uuid.equals(newest.uuid) || (header.sequence === newest.sequence && !sameContent(header, newest)),
+  )
+  if (contradiction) return refused('its header copies contradict each other, so none of them can be believed')
+  return { kind: 'chosen', header: newest, bad: copies.flatMap((copy, n) => badCopy(copy, n, newest)) }
+}
+
+function noneValid(copies: readonly HeaderCopy[]): HeaderChoice {
+  if (copies.every((copy) => copy.kind === 'absent')) return { kind: 'absent' }
+  const reasons = copies.map((copy, n) => `copy ${n}: ${'reason' in copy ? copy.reason : 'no header'}`)
+  return refused(`none of its ${copies.length} header copies is intact (${reasons.join('; ')})`)
+}
+
+const sameContent = (a: Header, b: Header): boolean => encodeHeader(a, 0).equals(encodeHeader(b, 0))
+
+function badCopy(copy: HeaderCopy, number: number, newest: Header): BadCopy[] {
+  if (copy.kind === 'valid') {
+    if (copy.header.sequence === newest.sequence) return []
+    return [{ copy: number, reason: `stale (sequence ${copy.header.sequence}, newest is ${newest.sequence})` }]
+  }
+  return [{ copy: number, reason: 'reason' in copy ? copy.reason : 'no header' }]
+}
+
+/** Why a spare of `spareSize` bytes with this geometry cannot be used; `undefined` when it can. */
+export function geometryProblem(geometry: Geometry, spareSize: number): string | undefined {
+  if (spareSize < geometry.spareSize) {
+    return `it was ${geometry.spareSize} bytes long when formatted and is ${spareSize} bytes now: it was truncated`
+  }
+  const expected = layOut(geometry.mainSize, geometry.spareSize, geometry.blockSize)
+  if (!expected || JSON.stringify(expected) !== JSON.stringify(geometry))
+    return 'its header describes an impossible layout'
+  return undefined
+}
+
+export type PageChoice =
+  | { readonly kind: 'chosen'; readonly page: Buffer; readonly bad: readonly BadCopy[] }
+  | { readonly kind: 'lost'; readonly bad: readonly BadCopy[] }
+
+/** Of the copies of one slot page (`undefined`: unreadable) the newest intact one. */
+export function choosePage(copies: readonly (Buffer | undefined)[], uuid: Buffer, page: number): PageChoice {
+  const damages = copies.map((buffer, copy) => (buffer ? pageDamage(buffer, { uuid, page, copy }) : 'cannot be read'))
+  const intact = copies.filter((buffer, copy): buffer is Buffer => buffer !== undefined && !damages[copy])
+  const [first] = intact
+  const asBad = (reason: string | undefined, copy: number): BadCopy[] => (reason ? [{ copy, reason }] : [])
+  if (!first) return { kind: 'lost', bad: damages.flatMap(asBad) }
+  const newest = intact.reduce((best, buffer) => (pageSequence(buffer) > pageSequence(best) ? buffer : best), first)
+  const reasons = copies.map((buffer, copy) => {
+    if (damages[copy] !== undefined || !buffer) return damages[copy]
+    const sequence = pageSequence(buffer)
+    return sequence < pageSequence(newest)
+      ? `stale (sequence ${sequence}, newest is ${pageSequence(newest)})`
+      : undefined
+  })
+  return { kind: 'chosen', page: newest, bad: reasons.flatMap(asBad) }
+}

@@ -1,0 +1,319 @@
+/**
+ * The on-disk format of a spare, the one place that knows byte offsets. `docs/ON-DISK-FORMAT.md` says the same in prose.
+ *
+ *   0        headers: five 4 KiB copies at sectors 0, 1024, 2048, 4096, 8192
+ *   8 MiB    slot table, copy 0: one 4 KiB page for every 169 slots
+ *   ...      data blocks, one for each slot
+ *   end      slot table, copy 1
+ *
+ * All integers are little-endian. Every structure carries a CRC-32C over itself (with the CRC field zero), the place it
+ * belongs to (so that a misdirected or swapped copy is not taken for a good one), and a sequence number (so that a stale
+ * copy is not taken for the newest).
+ */
+import { Packr } from 'msgpackr'
+import { crc32c } from '../util/crc32c.js'
+import { alignDown, alignUp, KiB, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
+
+export const FORMAT_VERSION = 1
+export const PAGE_SIZE = 4 * KiB
+export const HEADER_SIZE = PAGE_SIZE
+export const HEADER_OFFSETS: readonly number[] = [0, 1024, 2048, 4096, 8192].map((sector) => sector * SECTOR_SIZE)
+export const HEADER_AREA_SIZE = 8 * MiB
+export const SLOT_TABLE_COPIES = 2
+export const BLOCK_SIZE_DEFAULT = 4096
+export const BLOCK_SIZE_MIN = SECTOR_SIZE
+/** 64 sectors: the lost mask of a slot has one bit for each. */
+export const BLOCK_SIZE_MAX = 64 * SECTOR_SIZE
+export const SLOTS_MAX = 0xffffffff
+
+// --- Geometry -----------------------------------------------------------------------------------------------------
+
+export interface Geometry {
+  readonly blockSize: number
+  readonly mainSize: number
+  readonly spareSize: number
+  /** Number of data blocks, and of slots. */
+  readonly slots: number
+  /** Pages in each copy of the slot table. */
+  readonly slotPages: number
+  readonly slotTableOffsets: readonly [number, number]
+  readonly dataOffset: number
+}
+
+const pagesFor = (slots: number): number => Math.ceil(slots / SLOTS_PER_PAGE)
+
+/** Lays out a spare of `spareSize` bytes with as many data blocks as fit; none fit: `undefined`. */
+export function layOut(mainSize: number, spareSize: number, blockSize: number): Geometry | undefined {
+  const end = alignDown(spareSize, PAGE_SIZE)
+  const dataOffsetFor = (slots: number): number => alignUp(HEADER_AREA_SIZE + pagesFor(slots) * PAGE_SIZE, blockSize)
+  const fits = (slots: number): boolean => dataOffsetFor(slots) + slots * blockSize + pagesFor(slots) * PAGE_SIZE <= end
+  const bytesPerSlot = blockSize + (SLOT_TABLE_COPIES * PAGE_SIZE) / SLOTS_PER_PAGE
+  let slots = Math.min(Math.floor((end - HEADER_AREA_SIZE) / bytesPerSlot), SLOTS_MAX)
+  // The estimate ignores that pages are whole: a few steps down at most.
+  while (slots > 0 && !fits(slots)) slots--
+  if (slots <= 0) return undefined
+  const slotPages = pagesFor(slots)
+  return {
+    blockSize,
+    mainSize,
+    spareSize,
+    slots,
+    slotPages,
+    slotTableOffsets: [HEADER_AREA_SIZE, end - slotPages * PAGE_SIZE],
+    dataOffset: dataOffsetFor(slots),
+  }
+}
+
+/** The smallest spare that can be formatted: one slot page in each table copy and one data block. */
+export const spareSizeMin = (blockSize: number): number =>
+  alignUp(alignUp(HEADER_AREA_SIZE + PAGE_SIZE, blockSize) + blockSize, PAGE_SIZE) + PAGE_SIZE
+
+// --- Header -------------------------------------------------------------------------------------------------------
+
+/** How the main disk was recognised when the spare was last in use. */
+export interface MainIdentity {
+  /** What the disk says of itself: `file:INODE`, `block:SERIAL`, `nbd:URI`. */
+  readonly id: string
+  /** Where it was: path or URI, for messages. */
+  readonly location: string
+  /** CRC-32C of sampled blocks at the last clean stop, `-1` where a sample was unreadable; empty: never taken. */
+  readonly fingerprint: readonly number[]
+}
+
+/** The msgpack section of the header: everything that is not needed to find the slots. */
+export interface HeaderNotes {
+  readonly main: MainIdentity
+  readonly createdAt: string
+}
+
+export interface Header {
+  readonly version: number
+  readonly uuid: Buffer
+  readonly sequence: number
+  /** Counts the servers that opened the pair for writing. */
+  readonly ownerEpoch: number
+  /** Set by a clean stop, cleared before anything is served. */
+  readonly clean: boolean
+  readonly geometry: Geometry
+  /** Slot pages that were ever written; those beyond hold whatever the disk held before. */
+  readonly initialisedPages: number
+  readonly notes: HeaderNotes
+}
+
+const HEADER_MAGIC = Buffer.from('NBDREMAP', 'latin1')
+const H = {
+  magic: 0, // 8 bytes: tells a spare from anything else
+  crc: 8, // u32: torn or decayed copies
+  version: 12, // u16: a format that this program does not know
+  copy: 14, // u8: misdirected or swapped copies
+  flags: 15, // u8, bit 0: stopped cleanly
+  uuid: 16, // 16 bytes: ties slot pages to this formatting of the spare
+  sequence: 32, // u64: stale copies
+  ownerEpoch: 40, // u64: a server that lost its pair to another
+  blockSize: 48, // u32
+  slotPages: 52, // u32
+  mainSize: 56, // u64: another or resized main
+  spareSize: 64, // u64: a truncated spare
+  slots: 72, // u64
+  slotTable0: 80, // u64
+  slotTable1: 88, // u64
+  dataOffset: 96, // u64
+  initialisedPages: 104, // u32
+  notesLength: 108, // u32
+  notes: 112,
+}
+const FLAG_CLEAN = 1
+const packr = new Packr({ useRecords: false })
+
+export function encodeHeader(header: Header, copy: number): Buffer {
+  const { geometry } = header
+  const page = Buffer.alloc(HEADER_SIZE)
+  HEADER_MAGIC.copy(page, H.magic)
+  page.writeUInt16LE(header.version, H.version)
+  page.writeUInt8(copy, H.copy)
+  page.writeUInt8(header.clean ? FLAG_CLEAN : 0, H.flags)
+  header.uuid.copy(page, H.uuid)
+  writeU64(page, header.sequence, H.sequence)
+  writeU64(page, header.ownerEpoch, H.ownerEpoch)
+  page.writeUInt32LE(geometry.blockSize, H.blockSize)
+  page.writeUInt32LE(geometry.slotPages, H.slotPages)
+  writeU64(page, geometry.mainSize, H.mainSize)
+  writeU64(page, geometry.spareSize, H.spareSize)
+  writeU64(page, geometry.slots, H.slots)
+  writeU64(page, geometry.slotTableOffsets[0], H.slotTable0)
+  writeU64(page, geometry.slotTableOffsets[1], H.slotTable1)
+  writeU64(page, geometry.dataOffset, H.dataOffset)
+  page.writeUInt32LE(header.initialisedPages, H.initialisedPages)
+  const notes = packr.pack(header.notes)
+  if (notes.length > HEADER_SIZE - H.notes) throw new RangeError(`header notes of ${notes.length} bytes do not fit`)
+  page.writeUInt32LE(notes.length, H.notesLength)
+  notes.copy(page, H.notes)
+  return seal(page, H.crc)
+}
+
+/** What a header copy turned out to be. A newer version is told from damage, because its answer differs. */
+export type DecodedHeader =
+  | { readonly kind: 'valid'; readonly header: Header }
+  | { readonly kind: 'unknown-version'; readonly version: number }
+  | { readonly kind: 'damaged'; readonly reason: string }
+  | { readonly kind: 'absent' }
+
+export function decodeHeader(page: Buffer, copy: number): DecodedHeader {
+  if (!page.subarray(0, HEADER_MAGIC.length).equals(HEADER_MAGIC)) return { kind: 'absent' }
+  if (!isSealed(page, H.crc)) return { kind: 'damaged', reason: 'checksum does not match' }
+  const version = page.readUInt16LE(H.version)
+  if (version !== FORMAT_VERSION) return { kind: 'unknown-version', version }
+  const foundCopy = page.readUInt8(H.copy)
+  if (foundCopy !== copy) return { kind: 'damaged', reason: `holds copy ${foundCopy} (misdirected write)` }
+  const notes = decodeNotes(page)
+  if (!notes) return { kind: 'damaged', reason: 'notes section cannot be read' }
+  return {
+    kind: 'valid',
+    header: {
+      version,
+      uuid: Buffer.from(page.subarray(H.uuid, H.uuid + 16)),
+      sequence: readU64(page, H.sequence),
+      ownerEpoch: readU64(page, H.ownerEpoch),
+      clean: (page.readUInt8(H.flags) & FLAG_CLEAN) !== 0,
+      geometry: decodeGeometry(page),
+      initialisedPages: page.readUInt32LE(H.initialisedPages),
+      notes,
+    },
+  }
+}
+
+function decodeGeometry(page: Buffer): Geometry {
+  return {
+    blockSize: page.readUInt32LE(H.blockSize),
+    slotPages: page.readUInt32LE(H.slotPages),
+    mainSize: readU64(page, H.mainSize),
+    spareSize: readU64(page, H.spareSize),
+    slots: readU64(page, H.slots),
+    slotTableOffsets: [readU64(page, H.slotTable0), readU64(page, H.slotTable1)],
+    dataOffset: readU64(page, H.dataOffset),
+  }
+}
+
+function decodeNotes(page: Buffer): HeaderNotes | undefined {
+  const length = page.readUInt32LE(H.notesLength)
+  if (length > HEADER_SIZE - H.notes) return undefined
+  try {
+    return packr.unpack(page.subarray(H.notes, H.notes + length)) as HeaderNotes
+  } catch {
+    return undefined
+  }
+}
+
+// --- Slots --------------------------------------------------------------------------------------------------------
+
+/** `free`: nothing. `remapped`: the data block stands for `mainBlock`. `retired`: the data block itself is bad. */
+export type SlotState = 'free' | 'remapped' | 'retired'
+const SLOT_STATES: readonly SlotState[] = ['free', 'remapped', 'retired']
+
+export interface Slot {
+  readonly state: SlotState
+  readonly mainBlock: MainBlock
+  /** Settles which slot wins when two stand for one main block: the higher one. */
+  readonly generation: number
+  /** Bit i: sector i of the block holds no content, its data was lost with the main disk. */
+  readonly lostMask: bigint
+}
+
+const PAGE_MAGIC = 0x544f4c53 // "SLOT"
+const P = {
+  magic: 0, // u32
+  crc: 4, // u32: torn or decayed pages
+  uuid: 8, // 8 bytes: pages of an earlier formatting
+  sequence: 16, // u64: stale pages
+  page: 24, // u32: misdirected pages
+  copy: 28, // u8: swapped table copies
+  slots: 40,
+}
+const SLOT_SIZE = 24
+const S = { mainBlock: 0, state: 6, generation: 8, lostMask: 16 } // u48, u8, u48, u64
+export const SLOTS_PER_PAGE = (PAGE_SIZE - P.slots) / SLOT_SIZE
+const UUID_PREFIX = 8
+
+/** An empty page in memory: all slots free. It goes to disk through `sealPage`. */
+export const emptyPage = (): Buffer => Buffer.alloc(PAGE_SIZE)
+
+export function readSlot(page: Buffer, index: number): Slot {
+  const at = P.slots + index * SLOT_SIZE
+  return {
+    state: SLOT_STATES[page.readUInt8(at + S.state)] ?? 'retired',
+    mainBlock: page.readUIntLE(at + S.mainBlock, 6) as MainBlock,
+    generation: page.readUIntLE(at + S.generation, 6),
+    lostMask: page.readBigUInt64LE(at + S.lostMask),
+  }
+}
+
+export function writeSlot(page: Buffer, index: number, slot: Slot): void {
+  const at = P.slots + index * SLOT_SIZE
+  page.writeUIntLE(slot.mainBlock, at + S.mainBlock, 6)
+  page.writeUInt8(SLOT_STATES.indexOf(slot.state), at + S.state)
+  page.writeUIntLE(slot.generation, at + S.generation, 6)
+  page.writeBigUInt64LE(slot.lostMask, at + S.lostMask)
+}
+
+/** Whether any sector of the slot is lost, without making a bigint: this stands in the path of every remapped read. */
+export function slotHasLost(page: Buffer, index: number): boolean {
+  const at = P.slots + index * SLOT_SIZE + S.lostMask
+  return page.readUInt32LE(at) !== 0 || page.readUInt32LE(at + 4) !== 0
+}
+
+export const slotState = (page: Buffer, index: number): SlotState =>
+  SLOT_STATES[page.readUInt8(P.slots + index * SLOT_SIZE + S.state)] ?? 'retired'
+
+export interface PagePlace {
+  readonly uuid: Buffer
+  readonly page: number
+  readonly copy: number
+}
+
+/** Stamps `page` (in place) with its place and sequence number, and checksums it. */
+export function sealPage(page: Buffer, place: PagePlace, sequence: number): Buffer {
+  page.writeUInt32LE(PAGE_MAGIC, P.magic)
+  place.uuid.copy(page, P.uuid, 0, UUID_PREFIX)
+  writeU64(page, sequence, P.sequence)
+  page.writeUInt32LE(place.page, P.page)
+  page.writeUInt8(place.copy, P.copy)
+  return seal(page, P.crc)
+}
+
+export const pageSequence = (page: Buffer): number => readU64(page, P.sequence)
+
+/** Why `page` is not the page that belongs in `place`; `undefined` when it is. */
+export function pageDamage(page: Buffer, place: PagePlace): string | undefined {
+  if (page.readUInt32LE(P.magic) !== PAGE_MAGIC) return 'is not a slot page'
+  if (!isSealed(page, P.crc)) return 'checksum does not match'
+  if (page.compare(place.uuid, 0, UUID_PREFIX, P.uuid, P.uuid + UUID_PREFIX) !== 0)
+    return 'belongs to another formatting'
+  if (page.readUInt32LE(P.page) !== place.page) return `holds page ${page.readUInt32LE(P.page)} (misdirected write)`
+  if (page.readUInt8(P.copy) !== place.copy) return `holds table copy ${page.readUInt8(P.copy)} (misdirected write)`
+  return undefined
+}
+
+export const pageOf = (slot: SlotNumber): number => Math.floor(slot / SLOTS_PER_PAGE)
+export const indexInPage = (slot: SlotNumber): number => slot % SLOTS_PER_PAGE
+
+// --- Shared by headers and pages ----------------------------------------------------------------------------------
+
+function seal(page: Buffer, crcOffset: number): Buffer {
+  page.writeUInt32LE(0, crcOffset)
+  page.writeUInt32LE(crc32c(page), crcOffset)
+  return page
+}
+
+function isSealed(page: Buffer, crcOffset: number): boolean {
+  const recorded = page.readUInt32LE(crcOffset)
+  const copy = Buffer.from(page)
+  copy.writeUInt32LE(0, crcOffset)
+  return crc32c(copy) === recorded
+}
+
+function writeU64(page: Buffer, value: number, offset: number): void {
+  page.writeBigUInt64LE(BigInt(value), offset)
+}
+
+/** Values beyond 2^53 come out inexact, and then fail the geometry check: no field of ours reaches them. */
+const readU64 = (page: Buffer, offset: number): number => Number(page.readBigUInt64LE(offset))

@@ -1,0 +1,63 @@
+/**
+ * The five header copies on the disk. Update order, which everything above leans on:
+ *
+ *   for each copy in turn: write it, flush
+ *
+ * so that at most one copy is ever in flight, and a crash at any point leaves four whole ones. A copy that cannot be
+ * written is given up and reported; the update succeeds while at least one copy was written.
+ */
+import { DeviceError, type Device } from '../device/device.js'
+import { messageOf } from '../util/errors.js'
+import type { Log } from '../util/log.js'
+import { chooseHeader, type HeaderChoice, type HeaderCopy } from './choose.js'
+import { decodeHeader, encodeHeader, HEADER_OFFSETS, HEADER_SIZE, type Header } from './format.js'
+
+/** Reads all copies and chooses. Unreadable copies count as damaged ones. */
+export async function readHeader(device: Device): Promise<HeaderChoice> {
+  const copies: HeaderCopy[] = []
+  for (const [copy, offset] of HEADER_OFFSETS.entries()) copies.push(await readCopy(device, copy, offset))
+  return chooseHeader(copies)
+}
+
+async function readCopy(device: Device, copy: number, offset: number): Promise<HeaderCopy> {
+  if (offset + HEADER_SIZE > device.size) return { kind: 'absent' }
+  const page = Buffer.alloc(HEADER_SIZE)
+  try {
+    await device.read(offset, page)
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error
+    return { kind: 'unreadable', reason: messageOf(error) }
+  }
+  return decodeHeader(page, copy)
+}
+
+/**
+ * Writes `header` to all copies, one at a time.
+ * @returns how many copies were written
+ * @throws DeviceError when not a single copy could be written
+ */
+export async function writeHeader(device: Device, header: Header, log: Log): Promise<number> {
+  let written = 0
+  let failure: unknown
+  for (const [copy, offset] of HEADER_OFFSETS.entries()) {
+    try {
+      await device.write(offset, [encodeHeader(header, copy)])
+      await device.flush()
+      written++
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      failure = error
+      log.error(
+        `spare ${device.name}: header copy ${copy} cannot be written, going on with the others: ${error.message}`,
+      )
+    }
+  }
+  if (written === 0) throw failure
+  return written
+}
+
+/** Zeroes all copies, so that an interrupted re-format leaves no header of the old format behind. */
+export async function wipeHeaders(device: Device): Promise<void> {
+  for (const offset of HEADER_OFFSETS) await device.write(offset, [Buffer.alloc(HEADER_SIZE)])
+  await device.flush()
+}
