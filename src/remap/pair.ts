@@ -4,6 +4,7 @@
  */
 import type { OpenedDisk } from '../device/open.js'
 import { BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, type MainIdentity } from '../spare/format.js'
+import { hasHeader } from '../spare/header.js'
 import { mainMismatch, takeFingerprint } from '../spare/identity.js'
 import { Spare } from '../spare/spare.js'
 import { messageOf, RefusedError, UsageError } from '../util/errors.js'
@@ -113,7 +114,7 @@ async function refuseWrongDisks({ main, spare }: PairDisks): Promise<void> {
   if (main.sameness === spare.sameness) {
     throw new RefusedError(`main ${main.device.name} and spare ${spare.device.name} are the same disk`)
   }
-  if (await Spare.isFormatted(main.device)) {
+  if (await hasHeader(main.device)) {
     throw new RefusedError(
       `main ${main.device.name} carries the header of an nbd-remap spare: are --main and --spare swapped?`,
     )

@@ -13,10 +13,18 @@ import { chooseHeader, type HeaderChoice, type HeaderCopy } from './choose.js'
 import { decodeHeader, encodeHeader, HEADER_OFFSETS, HEADER_SIZE, type Header } from './format.js'
 
 /** Reads all copies and chooses. Unreadable copies count as damaged ones. */
-export async function readHeader(device: Device): Promise<HeaderChoice> {
+export const readHeader = async (device: Device): Promise<HeaderChoice> => chooseHeader(await readCopies(device))
+
+/** Whether any place of a header holds one, intact or not. Unreadable places hold none: a failing main has them too. */
+export async function hasHeader(device: Device): Promise<boolean> {
+  const copies = await readCopies(device)
+  return copies.some((copy) => copy.kind !== 'absent' && copy.kind !== 'unreadable')
+}
+
+export async function readCopies(device: Device): Promise<HeaderCopy[]> {
   const copies: HeaderCopy[] = []
   for (const [copy, offset] of HEADER_OFFSETS.entries()) copies.push(await readCopy(device, copy, offset))
-  return chooseHeader(copies)
+  return copies
 }
 
 async function readCopy(device: Device, copy: number, offset: number): Promise<HeaderCopy> {

@@ -22,7 +22,7 @@ import {
   type MainIdentity,
   type SlotState,
 } from './format.js'
-import { readHeader, wipeHeaders, writeHeader } from './header.js'
+import { hasHeader, readHeader, wipeHeaders, writeHeader } from './header.js'
 import { SlotTable, type PageFinding, type SlotUpdate } from './slots.js'
 
 /** Slot pages are initialised in strides, so that the header is rewritten once for many remaps. */
@@ -78,11 +78,6 @@ export class Spare {
     const pages = Math.min(PAGES_PER_STRIDE, geometry.slotPages)
     await slots.initialise(pages)
     await writeHeader(device, newHeader(uuid, geometry, pages, main), log)
-  }
-
-  /** Whether the disk carries a header, intact or not. */
-  static async isFormatted(device: Device): Promise<boolean> {
-    return (await readHeader(device)).kind !== 'absent'
   }
 
   /**
@@ -213,7 +208,7 @@ function newHeader(uuid: Buffer, geometry: Geometry, initialisedPages: number, m
 }
 
 async function refuseUnlessBlank(device: Device): Promise<void> {
-  if (await Spare.isFormatted(device)) {
+  if (await hasHeader(device)) {
     throw new RefusedError(
       `spare ${device.name} is already formatted: serve it as it is, or overwrite it with "nbd-remap format --force"`,
     )
