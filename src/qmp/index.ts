@@ -25,4 +25,4 @@ export {
   type QmpTimestamp,
   type QmpVersion,
 } from './message.js'
-export { formatAddress, type QmpAddress } from './transport.js'
+export { formatAddress, openSocket, type OpenOptions, type QmpAddress } from './transport.js'
