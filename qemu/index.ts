@@ -1,0 +1,14 @@
+/** The laboratory: QEMU, its storage daemon and other programs as scoped resources, and faults on demand. */
+
+export { BLKDEBUG_RULES_MAX, FaultInjector, type FaultRule } from './faults.js'
+export {
+  DaemonProcess,
+  LaunchError,
+  socketAccepts,
+  stdoutLine,
+  type DaemonOptions,
+  type Exit,
+  type Ready,
+} from './process.js'
+export { findProgram, ProgramNotFoundError } from './program.js'
+export { StorageDaemon, type StorageDaemonOptions, type StorageDisk } from './storage-daemon.js'
