@@ -1,1 +1,46 @@
 #!/usr/bin/env node
+/** The program: picks the command and turns whatever it throws into a sentence and an exit code. */
+import { Command, CommanderError } from 'commander'
+import { demoCommand } from './demo.js'
+import { EXIT, reportError } from './exit.js'
+import { formatCommand } from './format.js'
+import { packageVersion } from './package-version.js'
+import { remapsCommand } from './remaps.js'
+import { serveCommand } from './serve.js'
+import { statsCommand } from './stats.js'
+import { statusCommand } from './status.js'
+import { verifyCommand } from './verify.js'
+
+const program = new Command('nbd-remap')
+  .description('An NBD server that keeps a virtual machine running on a failing disk.')
+  .version(packageVersion())
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused (a disk is in use, or is not the disk it should be).
+
+Example:
+  truncate -s 1G spare.img
+  nbd-remap serve --main /dev/sdb --spare spare.img --create --socket /run/disk.sock --control /run/disk.qmp`,
+  )
+
+for (const command of [
+  formatCommand(),
+  serveCommand(),
+  statusCommand(),
+  statsCommand(),
+  remapsCommand(),
+  verifyCommand(),
+  demoCommand(),
+]) {
+  program.addCommand(command)
+}
+for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError('(add --help for help)')
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  // commander has printed its own message already; its exit code 0 is that of --help and --version.
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? EXIT.done : EXIT.usage
+  else reportError(error)
+}

@@ -19,7 +19,7 @@ export interface LocalDisk {
   readonly blockSizes: BlockSizes
   /** Every write is on stable storage when it returns (O_DSYNC), so FUA and flush have nothing left to do. */
   readonly writesThrough: boolean
-  /** util-linux commands that punch or zero the range given after them as `--offset O --length L`, on descriptor 3. */
+  /** util-linux commands that punch or zero a range, which follows as `--offset O --length L FILE`. */
   readonly trimCommand: readonly string[]
   readonly zeroCommand: readonly string[]
 }
@@ -120,8 +120,10 @@ export class LocalDevice implements Device {
   /** Node.js has no fallocate(2) and no BLKDISCARD, util-linux has. @returns whether it succeeded */
   #runHelper(command: readonly string[], offset: number, length: number): Promise<boolean> {
     const [program = '', ...options] = command
-    const range = ['--offset', String(offset), '--length', String(length), '/proc/self/fd/3']
-    const child = spawn(program, [...options, ...range], { stdio: ['ignore', 'ignore', 'ignore', this.#disk.fd] })
+    // Opened anew through /proc: a descriptor that the helper inherited would keep our lock when we are killed.
+    const file = `/proc/${process.pid}/fd/${this.#disk.fd}`
+    const range = ['--offset', String(offset), '--length', String(length), file]
+    const child = spawn(program, [...options, ...range], { stdio: 'ignore' })
     return new Promise((resolve) => {
       child.once('error', () => {
         resolve(false)

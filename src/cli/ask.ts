@@ -1,0 +1,21 @@
+/** One question to a running server over its control socket. */
+import { QmpClient } from '../qmp/client.js'
+import { messageOf } from '../util/errors.js'
+
+/**
+ * @returns what the command returned, believed to be a `T`
+ * @throws Error with a sentence for people
+ */
+export async function ask<T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> {
+  let client
+  try {
+    client = await QmpClient.connect({ path: control })
+  } catch (error) {
+    throw new Error(`no nbd-remap answers at ${control}: ${messageOf(error)}`, { cause: error })
+  }
+  try {
+    return (await client.execute(command, args)) as T
+  } finally {
+    await client.close()
+  }
+}

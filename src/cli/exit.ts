@@ -1,0 +1,18 @@
+/** Exit codes, and how whatever was thrown becomes one line on standard error and one of them. */
+import { messageOf, RefusedError, UsageError } from '../util/errors.js'
+
+/** Documented in README.md; scripts rely on them. */
+export const EXIT = { done: 0, failed: 1, usage: 2, refused: 3 } as const
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof RefusedError) return EXIT.refused
+  if (error instanceof UsageError) return EXIT.usage
+  return EXIT.failed
+}
+
+/** Says what went wrong and sets the exit code of the process. */
+export function reportError(error: unknown): void {
+  process.stderr.write(`nbd-remap: ${messageOf(error)}\n`)
+  if (process.env['NBD_REMAP_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
+  process.exitCode = exitCodeOf(error)
+}

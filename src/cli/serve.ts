@@ -1,0 +1,94 @@
+/** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts and supervisor.ts. */
+import { Command, Option } from 'commander'
+import { READ_POLICY_DEFAULT } from '../remap/policy.js'
+import { UsageError } from '../util/errors.js'
+import { stderrLog } from '../util/log.js'
+import { DISK_HELP, mainOption, parseBytes, parseCount, parseHostPort, type HostPort } from './options.js'
+import { serveAlone, serveAsWorker, type SessionOptions } from './session.js'
+import { isWorker, supervise } from './supervisor.js'
+
+interface ServeCommandOptions {
+  readonly main: string
+  readonly spare: string[]
+  readonly name: string
+  readonly create?: boolean
+  readonly blockSize?: number
+  readonly socket?: string
+  readonly listen?: HostPort
+  readonly control?: string
+  readonly readOnly?: boolean
+  readonly onReadError: 'eio' | 'zero'
+  readonly readRetries: number
+  readonly acceptMain?: boolean
+  readonly supervise?: boolean
+  readonly verbose?: boolean
+}
+
+const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value]
+
+export const serveCommand = (): Command =>
+  new Command('serve')
+    .description('Serve a main disk over NBD; blocks that go bad move to the spare.')
+    .addOption(mainOption())
+    .addOption(
+      new Option('--spare <spare>', `the disk that takes the bad blocks: ${DISK_HELP}`)
+        .argParser(collect)
+        .makeOptionMandatory(),
+    )
+    .option('--name <name>', 'export name; the default export name works, too', 'disk')
+    .option('--create', 'format the spare if, and only if, it is blank')
+    .option('--block-size <bytes>', 'with --create: unit of remapping (default: 4096)', parseBytes)
+    .addOption(new Option('--socket <path>', 'serve on this unix socket').conflicts('listen'))
+    .addOption(
+      new Option('--listen <host:port>', 'serve on this TCP address (default: 127.0.0.1:10809)').argParser(parseHostPort),
+    )
+    .option('--control <path>', 'control socket (QMP) for status, remaps and other commands')
+    .option('--read-only', 'serve without write access; the spare is left untouched')
+    .addOption(
+      new Option('--on-read-error <policy>', 'what a sector reads as whose content is lost')
+        .choices(['eio', 'zero'])
+        .default('eio'),
+    )
+    .option('--read-retries <n>', 'how often a failed read is tried again', parseCount, READ_POLICY_DEFAULT.retries)
+    .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
+    .option('--supervise', 'hold the listening socket and restart the server when it dies')
+    .option('--verbose', 'log more')
+    .addHelpText(
+      'after',
+      `
+Prints one line on standard output, the NBD URI to connect to, once it accepts connections. SIGTERM and SIGINT stop it
+cleanly. QEMU keeps running across a restart when it connects with reconnect-delay.
+
+Example:
+  nbd-remap serve --main /dev/sdb --spare spare.img --create --socket /run/disk.sock --control /run/disk.qmp --supervise
+  qemu-system-x86_64 ... -drive file=nbd+unix:///disk?socket=/run/disk.sock,file.reconnect-delay=30,format=raw,if=virtio`,
+    )
+    .action(serve)
+
+async function serve(options: ServeCommandOptions): Promise<void> {
+  const session = sessionOptions(options)
+  if (isWorker()) await serveAsWorker(session)
+  else if (options.supervise) await supervise(session.address, session.log)
+  else await serveAlone(session)
+}
+
+function sessionOptions(options: ServeCommandOptions): SessionOptions {
+  const [spare, ...more] = options.spare
+  if (spare === undefined || more.length > 0) throw new UsageError('serve takes exactly one --spare')
+  if (options.blockSize !== undefined && !options.create) throw new UsageError('--block-size goes with --create')
+  if (options.create && options.readOnly) throw new UsageError('--create does not go with --read-only')
+  return {
+    main: options.main,
+    spare,
+    name: options.name,
+    address: options.socket === undefined ? (options.listen ?? LISTEN_DEFAULT) : { path: options.socket },
+    control: options.control,
+    create: options.create ?? false,
+    blockSize: options.blockSize,
+    readOnly: options.readOnly ?? false,
+    acceptMain: options.acceptMain ?? false,
+    policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
+    log: stderrLog(options.verbose ? 'debug' : 'info'),
+  }
+}

@@ -1,0 +1,63 @@
+/** `nbd-remap status`: how a running server does, for people or as JSON. */
+import { setTimeout as pause } from 'node:timers/promises'
+import { Command } from 'commander'
+import { formatBytes } from '../util/units.js'
+import { ask } from './ask.js'
+import { controlOption, jsonOption, parseSeconds } from './options.js'
+
+interface Status {
+  readonly pid: number
+  readonly version: string
+  readonly 'started-at': string
+  readonly 'read-only': boolean
+  readonly uri: string
+  readonly 'block-size': number
+  readonly main: { readonly name: string; readonly size: number }
+  readonly spare: {
+    readonly name: string
+    readonly size: number
+    readonly 'total-blocks': number
+    readonly 'free-blocks': number
+  }
+  readonly remaps: number
+  readonly clients: readonly { readonly id: number; readonly address: string; readonly 'requests-in-flight': number }[]
+}
+
+interface StatusCommandOptions {
+  readonly control: string
+  readonly json?: boolean
+  readonly watch?: number
+}
+
+export const statusCommand = (): Command =>
+  new Command('status')
+    .description('Show the disk pair, the remaps and the clients of a running server.')
+    .addOption(controlOption())
+    .addOption(jsonOption())
+    .option('--watch <seconds>', 'again every so many seconds, until Ctrl-C', parseSeconds)
+    .addHelpText('after', '\nExample:\n  nbd-remap status --control /run/disk.qmp --watch 1')
+    .action(status)
+
+async function status(options: StatusCommandOptions): Promise<void> {
+  for (;;) {
+    const answer = await ask<Status>(options.control, 'query-status')
+    process.stdout.write(options.json ? `${JSON.stringify(answer)}\n` : describe(answer))
+    if (options.watch === undefined) return
+    await pause(options.watch * 1000)
+  }
+}
+
+function describe(status: Status): string {
+  const { main, spare } = status
+  const used = spare['total-blocks'] - spare['free-blocks']
+  const lines = [
+    `server:   nbd-remap ${status.version}, pid ${status.pid}, since ${status['started-at']}`,
+    `export:   ${status.uri}${status['read-only'] ? ' (read-only)' : ''}`,
+    `main:     ${main.name}, ${formatBytes(main.size)}`,
+    `spare:    ${spare.name}, ${used} of ${spare['total-blocks']} blocks used (${formatBytes(status['block-size'])} each)`,
+    `remaps:   ${status.remaps}`,
+    `clients:  ${status.clients.length}`,
+    ...status.clients.map((client) => `  ${client.id}: ${client.address}, ${client['requests-in-flight']} in flight`),
+  ]
+  return `${lines.join('\n')}\n`
+}
