@@ -1,5 +1,5 @@
 /**
- * The guest's kernel, initramfs and kernel command line. The image is looked up, never built, here: `images/build` builds
+ * The guest's kernel, initramfs, kernel command line and processor. The image is looked up, never built, here: `images/build` builds
  * it during set-up, and is asked where it is, so that the key of the cache is computed in one place.
  */
 import { execFile } from 'node:child_process'
@@ -14,6 +14,8 @@ export interface GuestImage {
   readonly initrd: string
   /** The kernel command line, for QEMU's `-append`. */
   readonly append: string
+  /** The processor, for QEMU's `-cpu`. */
+  readonly cpu: string
 }
 
 export class GuestImageError extends Error {
@@ -38,10 +40,18 @@ export const GUEST_KERNEL_ARGUMENTS = [
   'nowatchdog',
 ].join(' ')
 
+/** Without a source of random numbers the kernel lets mkfs.ext4 wait four seconds for them. */
+export const GUEST_CPU = 'qemu64,+rdrand'
+
 /** @throws GuestImageError when the image was not built yet; the message says what to do */
 export async function guestImage(): Promise<GuestImage> {
   const folder = await imageFolder(join(packageRoot(import.meta.dirname), 'images', 'build'))
-  return { kernel: join(folder, 'vmlinuz'), initrd: join(folder, 'initramfs'), append: GUEST_KERNEL_ARGUMENTS }
+  return {
+    kernel: join(folder, 'vmlinuz'),
+    initrd: join(folder, 'initramfs'),
+    append: GUEST_KERNEL_ARGUMENTS,
+    cpu: GUEST_CPU,
+  }
 }
 
 async function imageFolder(build: string): Promise<string> {

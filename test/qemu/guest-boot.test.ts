@@ -16,13 +16,13 @@ await writeFile(disk, '')
 await truncate(disk, 64 * MiB)
 
 async function boot(): Promise<ChildProcess> {
-  const { kernel, initrd, append } = await guestImage()
+  const { kernel, initrd, append, cpu } = await guestImage()
   return spawn(
     // QEMU dies with this process, however this process dies.
     'setpriv',
     [
       ['--pdeathsig', 'KILL', 'qemu-system-x86_64'],
-      ['-accel', 'tcg', '-M', 'pc', '-m', '256', '-nodefaults', '-display', 'none', '-no-reboot'],
+      ['-accel', 'tcg', '-M', 'pc', '-cpu', cpu, '-m', '256', '-nodefaults', '-display', 'none', '-no-reboot'],
       ['-kernel', kernel, '-initrd', initrd, '-append', append, '-serial', `file:${join(folder, 'serial')}`],
       ['-chardev', `socket,id=agent,path=${agent},server=on,wait=off`],
       ['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=nbd-remap.agent.0'],
