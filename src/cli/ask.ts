@@ -9,9 +9,9 @@ import { messageOf } from '../util/errors.js'
 export async function ask<T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> {
   let client
   try {
-    client = await QmpClient.connect({ path: control })
+    client = await QmpClient.connect(control)
   } catch (error) {
-    throw new Error(`no nbd-remap answers at ${control}: ${messageOf(error)}`, { cause: error })
+    throw new Error(`no server answers on the control socket: ${messageOf(error)}`, { cause: error })
   }
   try {
     return (await client.execute(command, args)) as T

@@ -18,7 +18,12 @@ export const formatCommand = (): Command =>
     .description('Write an empty spare for a main disk. The main disk is only read.')
     .addOption(mainOption())
     .requiredOption('--spare <spare>', `the disk that takes the bad blocks: ${DISK_HELP}`)
-    .option('--block-size <bytes>', 'unit of remapping, a power of two from 512 to 32768', parseBytes, BLOCK_SIZE_DEFAULT)
+    .option(
+      '--block-size <bytes>',
+      'unit of remapping, a power of two from 512 to 32768',
+      parseBytes,
+      BLOCK_SIZE_DEFAULT,
+    )
     .option('--force', 'overwrite a spare that is not blank')
     .addHelpText('after', '\nExample:\n  nbd-remap format --main /dev/sdb --spare /dev/sdc')
     .action(format)

@@ -37,6 +37,12 @@ for (const command of [
 }
 for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError('(add --help for help)')
 
+// `nbd-remap ... | head` closes the pipe early: that ends the command, and is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit()
+})
+
 try {
   await program.parseAsync()
 } catch (error) {

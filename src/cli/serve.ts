@@ -41,7 +41,9 @@ export const serveCommand = (): Command =>
     .option('--block-size <bytes>', 'with --create: unit of remapping (default: 4096)', parseBytes)
     .addOption(new Option('--socket <path>', 'serve on this unix socket').conflicts('listen'))
     .addOption(
-      new Option('--listen <host:port>', 'serve on this TCP address (default: 127.0.0.1:10809)').argParser(parseHostPort),
+      new Option('--listen <host:port>', 'serve on this TCP address (default: 127.0.0.1:10809)').argParser(
+        parseHostPort,
+      ),
     )
     .option('--control <path>', 'control socket (QMP) for status, remaps and other commands')
     .option('--read-only', 'serve without write access; the spare is left untouched')

@@ -164,7 +164,10 @@ class EventHub {
     this.#monitor = monitor
   }
 
-  client(event: 'CLIENT_CONNECTED' | 'CLIENT_DISCONNECTED', client: { id: number; address: string; exportName: string }): void {
+  client(
+    event: 'CLIENT_CONNECTED' | 'CLIENT_DISCONNECTED',
+    client: { id: number; address: string; exportName: string },
+  ): void {
     this.#monitor?.emit(event, { id: client.id, address: client.address, 'export-name': client.exportName })
   }
 }
@@ -172,7 +175,9 @@ class EventHub {
 function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServer {
   const { target } = pair
   return new NbdServer({
-    exports: [{ name: options.name, description: `${target.name}, remapped`, device: target, readOnly: options.readOnly }],
+    exports: [
+      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: options.readOnly },
+    ],
     log: options.log,
     onClientConnected: (client) => {
       hub.client('CLIENT_CONNECTED', client)

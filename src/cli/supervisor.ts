@@ -27,51 +27,83 @@ export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefine
 
 /** Runs until the worker ends on its own account or a signal stops both; sets the exit code of the process. */
 export async function supervise(address: ListenAddress, log: Log): Promise<void> {
-  const queue: Socket[] = []
-  let worker: Worker | undefined
-  const listener = await Listener.open(
-    address,
-    (socket) => {
-      if (worker?.isReady) worker.hand(socket)
-      else queue.push(socket)
-    },
-    log,
-  )
-  let stopping = false
-  const stop = (): void => {
-    stopping = true
-    worker?.stop()
-  }
-  process.on('SIGTERM', stop).on('SIGINT', stop)
-  let announced = false
-  let restartPauseMs = RESTART_PAUSE_MS
-  process.exitCode = EXIT.failed
-  while (!stopping) {
-    const started = Date.now()
-    worker = new Worker(listener.address, (uri) => {
-      if (!announced) process.stdout.write(`${uri}\n`)
-      announced = true
-      for (const socket of queue.splice(0)) worker?.hand(socket)
-    })
-    log.info(`worker ${worker.pid} started`)
-    const { code, signal } = await worker.exited
-    // A start that fails, a refusal and an orderly stop are final; everything else is a crash.
-    if (stopping || code === EXIT.done || code === EXIT.refused || !announced) {
-      process.exitCode = code ?? EXIT.failed
-      break
-    }
-    log.error(`worker ${worker.pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
-    const isHealthy = Date.now() - started > HEALTHY_LIFE_MS
-    restartPauseMs = isHealthy ? RESTART_PAUSE_MS : Math.min(restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
-    if (!isHealthy) await pause(restartPauseMs)
-  }
-  for (const socket of queue) socket.destroy()
+  const supervisor = new Supervisor(log)
+  const listener = await Listener.open(address, supervisor.admit, log)
+  process.on('SIGTERM', supervisor.stop).on('SIGINT', supervisor.stop)
+  process.exitCode = await supervisor.run(listener.address)
+  process.off('SIGTERM', supervisor.stop).off('SIGINT', supervisor.stop)
   listener.close()
-  process.off('SIGTERM', stop).off('SIGINT', stop)
+}
+
+class Supervisor {
+  readonly #log: Log
+  readonly #queue: Socket[] = []
+  #worker: Worker | undefined
+  #stopping = false
+  #announced = false
+  #restartPauseMs = RESTART_PAUSE_MS
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
+  readonly admit = (socket: Socket): void => {
+    if (this.#worker?.isReady) this.#worker.hand(socket)
+    else this.#queue.push(socket)
+  }
+
+  readonly stop = (): void => {
+    this.#stopping = true
+    this.#worker?.stop()
+  }
+
+  /** Starts workers until one ends for good. @returns the exit code */
+  async run(address: BoundAddress): Promise<number> {
+    let exitCode: number | undefined
+    while (exitCode === undefined) {
+      const started = Date.now()
+      const worker = new Worker(address, this.#onReady)
+      this.#worker = worker
+      this.#log.info(`worker ${worker.pid} started`)
+      const exit = await worker.exited
+      exitCode = this.#finalCode(exit.code)
+      if (exitCode === undefined) await this.#prepareRestart(worker.pid, exit, Date.now() - started)
+      if (this.#stopping) exitCode ??= EXIT.failed
+    }
+    for (const socket of this.#queue) socket.destroy()
+    return exitCode
+  }
+
+  readonly #onReady = (uri: string): void => {
+    if (!this.#announced) process.stdout.write(`${uri}\n`)
+    this.#announced = true
+    for (const socket of this.#queue.splice(0)) this.#worker?.hand(socket)
+  }
+
+  /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
+  #finalCode(code: number | null): number | undefined {
+    const isFinal = this.#stopping || code === EXIT.done || code === EXIT.refused || !this.#announced
+    return isFinal ? (code ?? EXIT.failed) : undefined
+  }
+
+  async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
+    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
+    if (lifeMs > HEALTHY_LIFE_MS) {
+      this.#restartPauseMs = RESTART_PAUSE_MS
+      return
+    }
+    await pause(this.#restartPauseMs)
+    this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
+  }
+}
+
+interface WorkerExit {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
 }
 
 class Worker {
-  readonly exited: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+  readonly exited: Promise<WorkerExit>
   readonly #child: ChildProcess
   #isReady = false
 

@@ -2,7 +2,7 @@
 import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../remap/admin.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { RemapTarget } from '../remap/target.js'
-import { command, type CommandTable, type QmpMembers, type ValueOf } from '../qmp/schema.js'
+import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import { QmpReplyError } from '../qmp/error.js'
 
 /** A client of the NBD server, as the status shows it. */
@@ -29,7 +29,7 @@ export interface ControlSubject {
 
 const REMAPS_LIMIT_DEFAULT = 1000
 
-const DISK: QmpMembers = { name: { kind: 'str' }, size: { kind: 'size' } }
+const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
 const RANGE = {
   'main-sector': { kind: 'size' },
   'spare-sector': { kind: 'size', description: "counted from the start of the spare's data area" },

@@ -90,7 +90,8 @@ export class Placement {
       throw error
     }
     await this.#commit(placed, retired)
-    for (const { remap, slot } of placed) this.#enforce(remap, slot)
+    for (const { remap, slot } of placed) this.#table.set(remap.block, slot)
+    for (const run of joinNeighbours(placed)) this.#emitAdded(run)
     this.#reportLevel()
   }
 
@@ -149,15 +150,14 @@ export class Placement {
     if (slots.length > 0) await this.#commit([], slots)
   }
 
-  #enforce(remap: NewRemap, slot: SlotNumber): void {
-    this.#table.set(remap.block, slot)
+  #emitAdded({ first, blocks }: Run): void {
     const sectors = this.#spare.blockSize / SECTOR_SIZE
     this.#emit('REMAP_ADDED', {
-      'main-sector': remap.block * sectors,
-      'spare-sector': slot * sectors,
-      sectors,
-      reason: remap.reason,
-      'lost-sectors': countSectors(remap.lostMask),
+      'main-sector': first.remap.block * sectors,
+      'spare-sector': first.slot * sectors,
+      sectors: blocks * sectors,
+      reason: first.remap.reason,
+      'lost-sectors': countSectors(first.remap.lostMask),
     })
   }
 
@@ -175,3 +175,26 @@ export class Placement {
     this.#lowReported = isLow
   }
 }
+
+/** Blocks that are neighbours on main and on the spare, in one event. */
+interface Run {
+  readonly first: Placed
+  blocks: number
+}
+
+function joinNeighbours(placed: readonly Placed[]): Run[] {
+  const runs: Run[] = []
+  for (const next of placed) {
+    const run = runs.at(-1)
+    if (run && continues(run, next)) run.blocks++
+    else runs.push({ first: next, blocks: 1 })
+  }
+  return runs
+}
+
+const continues = ({ first, blocks }: Run, { remap, slot }: Placed): boolean =>
+  first.remap.block + blocks === remap.block &&
+  first.slot + blocks === slot &&
+  first.remap.lostMask === 0n &&
+  remap.lostMask === 0n &&
+  first.remap.reason === remap.reason

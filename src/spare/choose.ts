@@ -2,6 +2,7 @@
  * The pure decisions of opening a spare: which of several copies is the one to believe. Copies in, a choice or a reason
  * to refuse out. Nothing here reads a disk.
  */
+import { isDeepStrictEqual } from 'node:util'
 import {
   encodeHeader,
   FORMAT_VERSION,
@@ -70,8 +71,7 @@ export function geometryProblem(geometry: Geometry, spareSize: number): string |
     return `it was ${geometry.spareSize} bytes long when formatted and is ${spareSize} bytes now: it was truncated`
   }
   const expected = layOut(geometry.mainSize, geometry.spareSize, geometry.blockSize)
-  if (!expected || JSON.stringify(expected) !== JSON.stringify(geometry))
-    return 'its header describes an impossible layout'
+  if (!expected || !isDeepStrictEqual(expected, geometry)) return 'its header describes an impossible layout'
   return undefined
 }
 
