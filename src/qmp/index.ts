@@ -26,3 +26,25 @@ export {
   type QmpVersion,
 } from './message.js'
 export { formatAddress, openSocket, type OpenOptions, type QmpAddress } from './transport.js'
+export { helpText, schemaOf, type SchemaInfo } from './introspection.js'
+export {
+  MONITOR_LIMITS,
+  QmpMonitor,
+  qmpVersion,
+  type MonitorAddress,
+  type MonitorLimits,
+  type MonitorOptions,
+} from './monitor.js'
+export {
+  command,
+  type ArgumentsOf,
+  type Command,
+  type CommandContext,
+  type CommandTable,
+  type EventDefinition,
+  type EventTable,
+  type QmpMember,
+  type QmpMembers,
+  type QmpType,
+  type ValueOf,
+} from './schema.js'

@@ -1,0 +1,141 @@
+/**
+ * One client of a monitor. Its commands are answered one after the other; nothing more is read from it while a command
+ * runs or while it does not read its replies, so that a client can fill no memory but its own few named limits.
+ *
+ * Replies wait for a slow client. Events do not: they are dropped, and a marker says how many as soon as there is room.
+ */
+
+import { once } from 'node:events'
+import type { Socket } from 'node:net'
+import { InvariantError } from '../util/assert.js'
+import { QmpReplyError } from './error.js'
+import { JsonSplitter, type Frame, type FramingLimits } from './framing.js'
+import {
+  EVENTS_DROPPED,
+  formatError,
+  formatEvent,
+  formatReturn,
+  parseCommand,
+  parseRequest,
+  timestamp,
+} from './message.js'
+
+export interface MonitorClientLimits extends FramingLimits {
+  /** Bytes of replies and events that wait for the client to read them, before events are dropped. */
+  readonly queuedBytesMax: number
+}
+
+/** Runs a command and returns its result. @throws QmpReplyError and what handlers throw */
+export type Execute = (name: string, args: Readonly<Record<string, unknown>>, client: MonitorClient) => unknown
+
+export class MonitorClient {
+  readonly id: number
+  /** Left capabilities negotiation mode: takes commands and gets events. */
+  negotiated = false
+  readonly #socket: Socket
+  readonly #limits: MonitorClientLimits
+  readonly #execute: Execute
+  readonly #splitter: JsonSplitter
+  #dropped = 0
+  #busy = false
+  #closing = false
+
+  constructor(id: number, socket: Socket, limits: MonitorClientLimits, execute: Execute) {
+    this.id = id
+    this.#socket = socket
+    this.#limits = limits
+    this.#execute = execute
+    this.#splitter = new JsonSplitter(limits)
+    socket.on('error', () => {
+      // What is lost with the connection is the client's; `close` follows.
+    })
+    socket.on('drain', () => {
+      this.#sendMarker()
+    })
+  }
+
+  /** Greets, answers, and returns when the client is gone. @throws InvariantError when a handler did */
+  async serve(greeting: string): Promise<void> {
+    this.#socket.write(greeting)
+    try {
+      // Replies still go out after the client has said its last word, as `echo ... | socat` does.
+      const chunks = this.#socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
+      for await (const chunk of chunks) {
+        for (const frame of this.#splitter.push(chunk)) if (!this.#closing) await this.#answer(frame)
+      }
+      const last = this.#splitter.end()
+      if (last !== undefined) await this.#answer(last)
+      this.#socket.destroySoon()
+    } catch (error) {
+      this.#socket.destroy()
+      if (error instanceof InvariantError) throw error
+    }
+  }
+
+  /** Sends an event that was formatted once for all clients, or counts it as dropped. */
+  sendEvent(text: Buffer): void {
+    if (!this.negotiated || this.#closing) return
+    this.#sendMarker()
+    if (this.#dropped > 0 || this.#socket.writableLength + text.length > this.#limits.queuedBytesMax) this.#dropped++
+    else this.#socket.write(text)
+  }
+
+  /** Lets the running command finish and its reply leave, for `graceMs` at most. */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true
+    if (this.#socket.closed) return
+    const closed = once(this.#socket, 'close')
+    const timer = setTimeout(() => this.#socket.destroy(), graceMs)
+    if (!this.#busy) this.#socket.destroySoon()
+    await closed
+    clearTimeout(timer)
+  }
+
+  async #answer(frame: Frame): Promise<void> {
+    this.#busy = true
+    const reply = await this.#reply(frame)
+    this.#busy = false
+    if (this.#socket.destroyed) return
+    this.#socket.write(reply)
+    if (this.#closing) this.#socket.destroySoon()
+    else await this.#room()
+  }
+
+  async #reply(frame: Frame): Promise<string> {
+    let id: unknown
+    try {
+      if (frame.kind === 'broken') throw new QmpReplyError(`JSON parse error, ${frame.reason}`)
+      const request = parseRequest(frame.text)
+      id = request['id']
+      const { name, arguments: args } = parseCommand(request)
+      return formatReturn(await this.#execute(name, args, this), id)
+    } catch (error) {
+      if (error instanceof InvariantError) throw error
+      return formatError(error instanceof QmpReplyError ? error : new QmpReplyError(messageOf(error)), id)
+    }
+  }
+
+  /** Resolves when the client has read enough of what was sent to it, or is gone. */
+  async #room(): Promise<void> {
+    const { queuedBytesMax } = this.#limits
+    const socket = this.#socket
+    while (socket.writableLength > queuedBytesMax && socket.writableNeedDrain && !socket.destroyed) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          socket.off('drain', done).off('close', done)
+          resolve()
+        }
+        socket.on('drain', done).on('close', done)
+      })
+    }
+  }
+
+  #sendMarker(): void {
+    if (this.#dropped === 0 || this.#socket.writableLength > this.#limits.queuedBytesMax / 2) return
+    const data = { count: this.#dropped }
+    this.#dropped = 0
+    this.#socket.write(formatEvent({ event: EVENTS_DROPPED, data, timestamp: timestamp(Date.now()) }))
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))

@@ -1,0 +1,56 @@
+/**
+ * Whether a unix socket may be made at a path. What a server left that was killed is removed; what a running server
+ * listens on, and every file that is not a socket, is left untouched.
+ */
+
+import { lstat, unlink } from 'node:fs/promises'
+import net from 'node:net'
+
+export class SocketPathError extends Error {
+  override name = 'SocketPathError'
+}
+
+/**
+ * Resolves when nothing is at `path` any more.
+ * @throws SocketPathError with a sentence for the user when the path cannot be had
+ */
+export async function claimSocketPath(path: string): Promise<void> {
+  const found = await inodeOfSocket(path)
+  if (found === undefined) return
+  const code = await connectError(path)
+  if (code === undefined) throw new SocketPathError(`${path} is already in use by a running server`)
+  if (code === 'ENOENT') return
+  if (code !== 'ECONNREFUSED')
+    throw new SocketPathError(`${path} exists, and whether a server uses it is unknown: ${code}`)
+  // Another server may have claimed the path since: its socket is a new inode.
+  if ((await inodeOfSocket(path)) === found) await unlink(path)
+}
+
+/** undefined when there is nothing. */
+async function inodeOfSocket(path: string): Promise<bigint | undefined> {
+  try {
+    const stat = await lstat(path, { bigint: true })
+    if (stat.isSocket()) return stat.ino
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw new SocketPathError(`${path}: ${codeOf(error)}`, { cause: error })
+  }
+  throw new SocketPathError(`${path} exists and is not a socket: it is left as it is`)
+}
+
+/** undefined when somebody accepts, or would if its backlog were not full. */
+function connectError(path: string): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = net.connect(path)
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(undefined)
+    })
+    socket.once('error', (error) => {
+      resolve(codeOf(error) === 'EAGAIN' ? undefined : codeOf(error))
+    })
+  })
+}
+
+const codeOf = (error: unknown): string =>
+  error instanceof Error && 'code' in error ? String(error.code) : String(error)
