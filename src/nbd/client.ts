@@ -156,9 +156,9 @@ export class NbdClient {
   }
 
   /** All writes answered before this call are durable when it resolves. @throws as `read` does */
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
     assert(this.flags.sendFlush, 'FLUSH to a server without NBD_FLAG_SEND_FLUSH')
-    return this.#request(NBD_CMD_FLUSH, {})
+    await this.#request(NBD_CMD_FLUSH, {})
   }
 
   /** @throws as `read` does */
