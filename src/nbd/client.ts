@@ -87,6 +87,8 @@ export class NbdClient {
   readonly size: number
   readonly flags: NbdFlags
   readonly blockSizes: NbdBlockSizes
+  /** Resolves with the reason when the connection is gone, whichever side ended it; never rejects. */
+  readonly lost: Promise<Error>
   readonly #socket: ClientSocket
   readonly #inFlight = new Map<number, Request>()
   readonly #inFlightMax: number
@@ -112,8 +114,9 @@ export class NbdClient {
         this.#replyEnds()
       },
     })
-    void socket.lost.then((reason) => {
+    this.lost = socket.lost.then((reason) => {
       this.#rejectAll(reason)
+      return this.#located(reason)
     })
     socket.receive((bytes) => {
       this.#receive(bytes)
@@ -131,11 +134,6 @@ export class NbdClient {
     const uri = typeof to === 'string' ? parseNbdUri(to) : to
     const { found, socket } = await openConnection(uri, options)
     return new NbdClient(uri, found, socket, options.requestsInFlightMax ?? DEFAULT_REQUESTS_IN_FLIGHT_MAX)
-  }
-
-  /** Resolves with the reason when the connection is gone, whichever side ended it; never rejects. */
-  get lost(): Promise<Error> {
-    return this.#socket.lost
   }
 
   /**
@@ -156,9 +154,9 @@ export class NbdClient {
   }
 
   /** All writes answered before this call are durable when it resolves. @throws as `read` does */
-  flush(): Promise<void> {
+  async flush(): Promise<void> {
     assert(this.flags.sendFlush, 'FLUSH to a server without NBD_FLAG_SEND_FLUSH')
-    return this.#request(NBD_CMD_FLUSH, {})
+    await this.#request(NBD_CMD_FLUSH, {})
   }
 
   /** @throws as `read` does */
