@@ -2,9 +2,13 @@
 import { statSync } from 'node:fs'
 import { messageOf, RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
+import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.js'
 import { openBlock } from './block.js'
 import type { Device } from './device.js'
+import { lockUri } from './disk-lock.js'
 import { openFile } from './file.js'
+import { LockedDevice } from './locked.js'
+import { UpstreamDevice } from './upstream.js'
 
 export interface OpenOptions {
   /** Opens without write access and with a lock that other readers share. */
@@ -26,10 +30,9 @@ export interface OpenedDisk {
  * @throws Error with a sentence for people when it cannot be opened or reached
  */
 export async function openDisk(location: string, options: OpenOptions): Promise<OpenedDisk> {
-  await Promise.resolve()
-  let stats
+  if (isNbdUri(location)) return openUpstream(location, options)
   try {
-    stats = statSync(location)
+    const stats = statSync(location)
     if (stats.isBlockDevice()) return openBlock(location, options)
     if (stats.isFile()) return openFile(location, options)
   } catch (error) {
@@ -39,6 +42,20 @@ export async function openDisk(location: string, options: OpenOptions): Promise<
   throw new RefusedError(
     `${location} is neither a file, nor a block device, nor an NBD URI (nbd+unix:///export?socket=PATH)`,
   )
+}
+
+/** The lock comes first: two servers must not even be connected to one upstream for writing. */
+async function openUpstream(location: string, { readOnly, log }: OpenOptions): Promise<OpenedDisk> {
+  const uri = formatNbdUri(parseNbdUri(location))
+  const unlock = readOnly ? () => Promise.resolve() : await lockUri(uri)
+  try {
+    const upstream = await UpstreamDevice.open(location, { log })
+    const device = new LockedDevice(upstream, readOnly, unlock)
+    return { device, identity: { id: `nbd:${uri}`, location }, sameness: uri }
+  } catch (error) {
+    await unlock()
+    throw error
+  }
 }
 
 const EXPLANATIONS: Readonly<Record<string, string>> = {
