@@ -110,8 +110,7 @@ class Worker {
   constructor(address: BoundAddress, onReady: (uri: string) => void) {
     const [, program = '', ...args] = process.argv
     const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
-    // Its own process group: Ctrl-C on the terminal reaches the supervisor, which then stops the worker in order.
-    this.#child = fork(program, args, { env, detached: true })
+    this.#child = fork(program, args, { env })
     this.#child.on('message', (message) => {
       this.#isReady = true
       onReady((message as ReadyMessage).uri)

@@ -1,0 +1,114 @@
+/**
+ * What the acts play on: images, a storage daemon whose disk can be made to fail, the server, and the machine. Everything
+ * that was started is ended by `close`, whatever happened in between.
+ */
+import { open, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { Random } from '../../src/util/random.js'
+import { MiB, SECTOR_SIZE, sector, type Sector } from '../../src/util/units.js'
+import { FaultInjector } from '../faults.js'
+import type { Guest } from '../guest.js'
+import { guestImage, type GuestImage } from '../guest-image.js'
+import { Machine, type NbdSource } from '../machine.js'
+import { RemapServer } from '../remap-server.js'
+import { StorageDaemon } from '../storage-daemon.js'
+
+export const MAIN_SIZE = 128 * MiB
+export const SPARE_SIZE = 64 * MiB
+/** Of the guest's file system and of the remapper. */
+export const BLOCK_SIZE = 4096
+const SECTORS_PER_BLOCK = BLOCK_SIZE / SECTOR_SIZE
+
+export interface StageOptions {
+  /** The nbd-remap program. */
+  readonly program: string
+  readonly seed?: string
+}
+
+export class Stage {
+  readonly directory: string
+  readonly random: Random
+  readonly spare: string
+  readonly #program: string
+  readonly #image: GuestImage
+  readonly #daemon: StorageDaemon
+  readonly #resources: AsyncDisposable[] = []
+
+  private constructor(directory: string, options: StageOptions, image: GuestImage, daemon: StorageDaemon) {
+    this.directory = directory
+    this.random = new Random(options.seed)
+    this.spare = path.join(directory, 'spare.img')
+    this.#program = options.program
+    this.#image = image
+    this.#daemon = daemon
+  }
+
+  static async open(options: StageOptions): Promise<Stage> {
+    const image = await guestImage()
+    const directory = await mkdtemp(path.join(tmpdir(), 'nbd-remap-demo-'))
+    try {
+      await makeImage(path.join(directory, 'bare.img'), MAIN_SIZE)
+      await makeImage(path.join(directory, 'main.img'), MAIN_SIZE)
+      await makeImage(path.join(directory, 'spare.img'), SPARE_SIZE)
+      const disks = ['bare', 'main'].map((name) => ({ name, file: path.join(directory, `${name}.img`) }))
+      return new Stage(directory, options, image, await StorageDaemon.start({ directory, disks }))
+    } catch (error) {
+      await rm(directory, { recursive: true })
+      throw error
+    }
+  }
+
+  /** Faults beneath the disk `bare` (used without nbd-remap) or `main` (used with it). */
+  faults(disk: 'bare' | 'main'): FaultInjector {
+    return new FaultInjector(this.#daemon, disk)
+  }
+
+  /** The failing disk itself, without nbd-remap. */
+  bareDisk(): NbdSource {
+    return { path: this.#daemon.socketPath, exportName: 'bare' }
+  }
+
+  async startServer(args: readonly string[] = []): Promise<RemapServer> {
+    const server = await RemapServer.start({
+      program: this.#program,
+      directory: this.directory,
+      main: this.#daemon.uri('main'),
+      spare: this.spare,
+      args,
+    })
+    this.#resources.push(server)
+    return server
+  }
+
+  async startMachine(nbd: NbdSource): Promise<{ machine: Machine; guest: Guest }> {
+    const drives = [{ nodeName: 'disk', source: { nbd } }]
+    const machine = await Machine.start({ directory: this.directory, ...this.#image, drives })
+    this.#resources.push(machine)
+    return { machine, guest: await machine.guest() }
+  }
+
+  /** Runs `nbd-remap` with these arguments to its end. */
+  get program(): string {
+    return this.#program
+  }
+
+  /** `count` different blocks of the disk, in random order, as their first sectors. */
+  drawBlocks(count: number): Sector[] {
+    return this.random.sample(count, MAIN_SIZE / BLOCK_SIZE).map(sectorOfBlock)
+  }
+
+  async close(): Promise<void> {
+    for (const resource of this.#resources.reverse()) await resource[Symbol.asyncDispose]()
+    await this.#daemon.close()
+    await rm(this.directory, { recursive: true, force: true })
+  }
+}
+
+export const sectorOfBlock = (block: number): Sector => sector(block * SECTORS_PER_BLOCK)
+
+async function makeImage(file: string, size: number): Promise<void> {
+  const handle = await open(file, 'w')
+  await handle.truncate(size)
+  await handle.close()
+}

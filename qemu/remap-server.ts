@@ -1,0 +1,87 @@
+/**
+ * `RemapServer`: `nbd-remap serve --supervise` as a scoped resource. It knows the server as any user does: by its command
+ * line, its NBD socket and its control socket.
+ */
+import path from 'node:path'
+import { QmpClient } from '../src/qmp/index.js'
+import { DaemonProcess, stdoutLine, type Exit } from './process.js'
+import { checkSocketPath } from './qmp-listener.js'
+
+export interface RemapServerOptions {
+  /** The program: a script for this Node.js, such as `dist/src/cli/main.js`. */
+  readonly program: string
+  /** For its sockets: an existing directory with a short path. */
+  readonly directory: string
+  /** File, block device or NBD URI. */
+  readonly main: string
+  readonly spare: string
+  /** More options of `nbd-remap serve`, such as `--create`. */
+  readonly args?: readonly string[]
+}
+
+export class RemapServer {
+  readonly process: DaemonProcess
+  readonly socketPath: string
+  readonly controlPath: string
+  readonly uri: string
+
+  private constructor(process: DaemonProcess, socketPath: string, controlPath: string, uri: string) {
+    this.process = process
+    this.socketPath = socketPath
+    this.controlPath = controlPath
+    this.uri = uri
+  }
+
+  /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
+  static async start(options: RemapServerOptions): Promise<RemapServer> {
+    const { program, directory, main, spare, args = [] } = options
+    const socketPath = checkSocketPath(path.join(directory, 'remap.sock'))
+    const controlPath = checkSocketPath(path.join(directory, 'remap.qmp'))
+    const disks = ['--main', main, '--spare', spare]
+    const sockets = ['--socket', socketPath, '--control', controlPath]
+    const ready = stdoutLine(/^nbd\+unix:/)
+    const daemon = await DaemonProcess.start({
+      program: process.execPath,
+      name: 'nbd-remap',
+      args: [program, 'serve', '--supervise', ...disks, ...sockets, ...args],
+      ready,
+    })
+    const uri = await daemon.waitForLine(/^nbd\+unix:/, AbortSignal.timeout(0))
+    return new RemapServer(daemon, socketPath, controlPath, uri)
+  }
+
+  /** A connection to the control socket of the worker that serves now. */
+  control(): Promise<QmpClient> {
+    return QmpClient.connect(this.controlPath)
+  }
+
+  /** Asks the control socket one question. */
+  async ask<T>(command: string, args: Record<string, unknown> = {}): Promise<T> {
+    const client = await this.control()
+    try {
+      return (await client.execute(command, args)) as T
+    } finally {
+      await client.close()
+    }
+  }
+
+  /** Process id of the worker, which serves the disk and dies without the supervisor dying. */
+  async workerPid(): Promise<number> {
+    return (await this.ask<{ pid: number }>('query-status')).pid
+  }
+
+  /** SIGKILL to the supervisor and the worker at once: a power cut. */
+  async killAll(): Promise<Exit> {
+    this.process.killGroup()
+    return this.process.exited
+  }
+
+  /** An orderly stop, which leaves the metadata clean. */
+  stop(): Promise<Exit> {
+    return this.process.close()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+  }
+}
