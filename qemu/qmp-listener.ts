@@ -7,6 +7,7 @@ import { once } from 'node:events'
 import { chmod } from 'node:fs/promises'
 import net from 'node:net'
 import { QmpClient } from '../src/qmp/index.js'
+import { claimSocketPath } from '../src/util/socket-path.js'
 import type { DaemonProcess } from './process.js'
 
 /** `sun_path` of unix(7), less the byte that ends it. */
@@ -30,7 +31,9 @@ export class QmpListener {
     this.#connection = once(server, 'connection').then(([socket]) => socket as net.Socket)
   }
 
+  /** @throws SocketPathError when somebody listens there already, RangeError when the path is too long */
   static async open(path: string): Promise<QmpListener> {
+    await claimSocketPath(path)
     const server = net.createServer().listen(checkSocketPath(path))
     const listener = new QmpListener(path, server)
     await once(server, 'listening')
