@@ -1,0 +1,234 @@
+/**
+ * One client: its socket, and the phase it is in. The connection alone reads, pauses and closes the socket; handshake
+ * and transmission only see bytes.
+ *
+ * It outlives its socket: while the device still works on requests of a client that is gone, their buffers are in use.
+ * `settled` says when the last one is done.
+ */
+
+import type { Socket } from 'node:net'
+import { ByteReader } from '../nbd/byte-reader.js'
+import { ProtocolError } from '../nbd/protocol.js'
+import type { Log } from '../util/log.js'
+import type { Budget } from './budget.js'
+import type { Export } from './export.js'
+import { Handshake, type HandshakeResult } from './handshake.js'
+import type { Limits } from './limits.js'
+import { Transmission } from './transmission.js'
+
+/** A client as status commands and events show it. */
+export interface ClientInfo {
+  readonly id: number
+  /** `192.0.2.1:40000`, or `unix`. */
+  readonly address: string
+  readonly exportName: string
+  readonly since: Date
+  readonly requestsInFlight: number
+}
+
+export interface ConnectionOptions {
+  readonly id: number
+  readonly exports: readonly Export[]
+  readonly limits: Limits
+  readonly budget: Budget
+  readonly log: Log
+  /** The handshake is done. */
+  readonly onTransmission: (connection: Connection) => void
+  /** The socket is closed. */
+  readonly onClosed: (connection: Connection) => void
+}
+
+const addressOf = ({ remoteAddress, remotePort }: Socket): string =>
+  remoteAddress === undefined ? 'unix' : `${remoteAddress}:${remotePort ?? 0}`
+
+export class Connection {
+  readonly id: number
+  readonly address: string
+  readonly since = new Date()
+  /** Resolves when the socket is closed and the device works on nothing of this client any more. Never rejects. */
+  readonly settled: Promise<void>
+  readonly #settle: () => void
+  readonly #socket: Socket
+  readonly #options: ConnectionOptions
+  readonly #reader = new ByteReader()
+  readonly #handshake: Handshake
+  #deadline: NodeJS.Timeout | undefined
+  #transmission: Transmission | undefined
+  #exportName: string | undefined
+  #reading = true
+  /** The client will send nothing more. */
+  #sawEnd = false
+  #ending = false
+  #closed = false
+
+  /** Takes the socket over, paused or flowing, from now on. */
+  constructor(socket: Socket, options: ConnectionOptions) {
+    this.id = options.id
+    this.address = addressOf(socket)
+    this.#socket = socket
+    this.#options = options
+    const { promise, resolve } = deferred()
+    this.settled = promise
+    this.#settle = resolve
+    // A client that shuts down its sending side still gets the replies to what it sent.
+    socket.allowHalfOpen = true
+    socket.setNoDelay(true)
+    socket.on('error', (error) => {
+      options.log.debug(`${this.label}: ${error.message}`)
+    })
+    socket.once('close', () => {
+      this.#onClose()
+    })
+    this.#handshake = new Handshake(options.exports, options.limits, (data) => socket.write(data))
+    this.#deadline = setTimeout(() => {
+      this.#drop(`no end of the handshake within ${options.limits.handshakeTimeoutMs} ms`)
+    }, options.limits.handshakeTimeoutMs)
+    socket.once('end', () => {
+      this.#sawEnd = true
+      this.#pump()
+    })
+    socket.on('data', (chunk: Buffer) => {
+      if (this.#ending) return
+      this.#reader.push(chunk)
+      this.#pump()
+    })
+    socket.resume()
+  }
+
+  get label(): string {
+    return `client ${this.id} (${this.address})`
+  }
+
+  get isHandshaking(): boolean {
+    return this.#transmission === undefined && !this.#ending
+  }
+
+  /** The client is gone, though the device may still work for it. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
+  /** Undefined before the transmission phase. */
+  get info(): ClientInfo | undefined {
+    const { id, address, since } = this
+    if (this.#transmission === undefined || this.#exportName === undefined) return undefined
+    return { id, address, exportName: this.#exportName, since, requestsInFlight: this.#transmission.requestsInFlight }
+  }
+
+  /** Answers what has been received as a whole, then closes the socket. In the handshake, closes at once. */
+  finish(): void {
+    if (this.#transmission === undefined) {
+      this.destroy()
+      return
+    }
+    this.#transmission.end()
+    this.#pump()
+  }
+
+  /** Closes the socket at once; requests that the device works on are finished, unanswered. */
+  destroy(): void {
+    this.#ending = true
+    this.#socket.destroy()
+  }
+
+  /** Lets the phase take what it can, then sets the socket to what the phase is waiting for. */
+  #pump(): void {
+    if (this.#closed) {
+      this.#settleIfDone()
+      return
+    }
+    if (this.#ending) return
+    try {
+      if (this.#transmission === undefined) this.#shakeHands()
+      if (this.#transmission !== undefined) this.#transmit(this.#transmission)
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error
+      this.#drop(error.message)
+    }
+  }
+
+  #shakeHands(): void {
+    this.#socket.cork()
+    const result = this.#handshake.advance(this.#reader)
+    this.#socket.uncork()
+    if (result?.kind === 'transmission') {
+      this.#beginTransmission(result)
+    } else if (result !== undefined) {
+      this.#options.log.debug(`${this.label}: ${result.reason}`)
+      this.#endSocket()
+    } else if (this.#sawEnd) {
+      this.#endSocket()
+    }
+  }
+
+  #beginTransmission(result: HandshakeResult & { kind: 'transmission' }): void {
+    clearTimeout(this.#deadline)
+    const { limits, budget, log } = this.#options
+    this.#exportName = result.export.name
+    this.#transmission = new Transmission({
+      export: result.export,
+      structuredReplies: result.structuredReplies,
+      socket: this.#socket,
+      reader: this.#reader,
+      limits,
+      budget,
+      log,
+      client: this.label,
+      onProgress: this.#onProgress,
+    })
+    this.#options.onTransmission(this)
+  }
+
+  /** Progress matters to a connection that waits for it, not to one that waits for bytes. */
+  readonly #onProgress = (): void => {
+    if (!this.#reading || this.#sawEnd || this.#closed) this.#pump()
+  }
+
+  #transmit(transmission: Transmission): void {
+    let state = transmission.advance()
+    if (state === 'hungry' && this.#sawEnd) {
+      transmission.end()
+      state = 'ended'
+    }
+    this.#setReading(state === 'hungry')
+    if (state === 'ended' && transmission.requestsInFlight === 0) this.#endSocket()
+  }
+
+  #setReading(reading: boolean): void {
+    if (reading === this.#reading) return
+    this.#reading = reading
+    if (reading) this.#socket.resume()
+    else this.#socket.pause()
+  }
+
+  /** Closes once everything written has left. */
+  #endSocket(): void {
+    this.#ending = true
+    this.#socket.destroySoon()
+  }
+
+  #drop(reason: string): void {
+    this.#options.log.warn(`${this.label}: dropped: ${reason}`)
+    this.destroy()
+  }
+
+  #onClose(): void {
+    this.#closed = true
+    clearTimeout(this.#deadline)
+    this.#transmission?.end()
+    this.#options.onClosed(this)
+    this.#settleIfDone()
+  }
+
+  #settleIfDone(): void {
+    if ((this.#transmission?.requestsInFlight ?? 0) === 0) this.#settle()
+  }
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void } {
+  let resolve: () => void = () => undefined
+  const promise = new Promise<void>((settle) => {
+    resolve = settle
+  })
+  return { promise, resolve }
+}

@@ -1,0 +1,239 @@
+/**
+ * The server's side of the fixed newstyle handshake ("Handshake phase" of the specification), as a parser that is fed
+ * bytes and knows nothing of sockets. An option that is unknown, malformed or too long gets an error reply and the next
+ * one is parsed; only what the specification demands ends the connection.
+ */
+
+import type { ByteReader } from '../nbd/byte-reader.js'
+import { optionName } from '../nbd/names.js'
+import {
+  CLIENT_FLAGS_LENGTH,
+  EXPORT_NAME_ZEROES,
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_FLAG_FIXED_NEWSTYLE,
+  NBD_FLAG_NO_ZEROES,
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
+  NBD_INFO_EXPORT,
+  NBD_INFO_NAME,
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+  NBD_OPT_STRUCTURED_REPLY,
+  NBD_REP_ACK,
+  NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_TOO_BIG,
+  NBD_REP_ERR_UNKNOWN,
+  NBD_REP_ERR_UNSUP,
+  NBD_REP_INFO,
+  NBD_REP_SERVER,
+  OPTION_HEADER_LENGTH,
+  ProtocolError,
+  decodeClientFlags,
+  decodeInfoRequest,
+  decodeOptionHeader,
+  decodeString,
+  encodeExportSize,
+  encodeGreeting,
+  encodeInfo,
+  encodeOptionReply,
+  encodeServerReply,
+  type Info,
+  type OptionHeader,
+} from '../nbd/protocol.js'
+import { advertisedBlockSizes, findExport, transmissionFlags, type Export } from './export.js'
+import type { Limits } from './limits.js'
+
+/** How a handshake ends: in the transmission phase, or in a closed connection once what was sent has left. */
+export type HandshakeResult =
+  | { readonly kind: 'transmission'; readonly export: Export; readonly structuredReplies: boolean }
+  | { readonly kind: 'close'; readonly reason: string }
+
+/** Messages to clients are bounded as all strings of the protocol, and logs should stay readable. */
+const QUOTED_MAX = 100
+const quote = (name: string): string =>
+  JSON.stringify(name.length > QUOTED_MAX ? `${name.slice(0, QUOTED_MAX)}...` : name)
+
+const close = (reason: string): HandshakeResult => ({ kind: 'close', reason })
+
+const KNOWN_CLIENT_FLAGS = NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES
+
+export class Handshake {
+  readonly #exports: readonly Export[]
+  readonly #limits: Pick<Limits, 'optionsMax' | 'optionLengthMax'>
+  readonly #send: (data: Buffer) => void
+  /** Undefined until the client has sent them. */
+  #clientFlags: number | undefined
+  #option: OptionHeader | undefined
+  #optionCount = 0
+  /** Bytes of an option too long to be kept that are still to come. */
+  #toSkip = 0
+  #structuredReplies = false
+
+  /** Sends the greeting at once. */
+  constructor(
+    exports: readonly Export[],
+    limits: Pick<Limits, 'optionsMax' | 'optionLengthMax'>,
+    send: (data: Buffer) => void,
+  ) {
+    this.#exports = exports
+    this.#limits = limits
+    this.#send = send
+    send(encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+  }
+
+  /** Takes what it can from `reader`. @returns undefined while the handshake goes on */
+  advance(reader: ByteReader): HandshakeResult | undefined {
+    try {
+      for (;;) {
+        const step = this.#step(reader)
+        if (step !== 'next') return step
+      }
+    } catch (error) {
+      if (error instanceof ProtocolError) return close(error.message)
+      throw error
+    }
+  }
+
+  /** One message. @returns undefined when it has not arrived as a whole */
+  #step(reader: ByteReader): HandshakeResult | 'next' | undefined {
+    if (this.#clientFlags === undefined) return this.#takeClientFlags(reader)
+    if (this.#option === undefined) return this.#takeOptionHeader(reader)
+    if (this.#toSkip > 0) return this.#skipOptionData(this.#option, reader)
+    if (reader.available < this.#option.length) return undefined
+    const { option, length } = this.#option
+    this.#option = undefined
+    return this.#answer(option, reader.consume(length)) ?? 'next'
+  }
+
+  #takeClientFlags(reader: ByteReader): HandshakeResult | 'next' | undefined {
+    if (reader.available < CLIENT_FLAGS_LENGTH) return undefined
+    this.#clientFlags = decodeClientFlags(reader.consume(CLIENT_FLAGS_LENGTH))
+    const unknown = (this.#clientFlags & ~KNOWN_CLIENT_FLAGS) >>> 0
+    return unknown === 0 ? 'next' : close(`unknown client flags 0x${unknown.toString(16)}`)
+  }
+
+  #takeOptionHeader(reader: ByteReader): HandshakeResult | 'next' | undefined {
+    if (reader.available < OPTION_HEADER_LENGTH) return undefined
+    const header = decodeOptionHeader(reader.consume(OPTION_HEADER_LENGTH))
+    this.#optionCount++
+    if (this.#optionCount > this.#limits.optionsMax) return close(`more than ${this.#limits.optionsMax} options`)
+    this.#option = header
+    this.#toSkip = header.length > this.#limits.optionLengthMax ? header.length : 0
+    return 'next'
+  }
+
+  #skipOptionData({ option, length }: OptionHeader, reader: ByteReader): HandshakeResult | 'next' | undefined {
+    const skipped = Math.min(this.#toSkip, reader.available)
+    reader.skip(skipped)
+    this.#toSkip -= skipped
+    if (this.#toSkip > 0) return undefined
+    this.#option = undefined
+    if (option === NBD_OPT_EXPORT_NAME) return close(`an export name of ${length} bytes`)
+    this.#fail(option, NBD_REP_ERR_TOO_BIG, `${length} bytes of option data are too many`)
+    return 'next'
+  }
+
+  #answer(option: number, data: Buffer): HandshakeResult | undefined {
+    switch (option) {
+      case NBD_OPT_EXPORT_NAME:
+        return this.#exportName(data)
+      case NBD_OPT_ABORT:
+        this.#reply(option, NBD_REP_ACK)
+        return close('aborted by the client')
+      case NBD_OPT_LIST:
+        this.#list(option, data)
+        return undefined
+      case NBD_OPT_INFO:
+      case NBD_OPT_GO:
+        return this.#infoOrGo(option, data)
+      case NBD_OPT_STRUCTURED_REPLY:
+        this.#structured(option, data)
+        return undefined
+      default:
+        this.#fail(option, NBD_REP_ERR_UNSUP, `${optionName(option)} is not supported`)
+        return undefined
+    }
+  }
+
+  /** The one option without an error reply: what cannot be served is answered by closing. */
+  #exportName(data: Buffer): HandshakeResult {
+    const name = decodeString(data)
+    const found = findExport(this.#exports, name)
+    if (found === undefined) return close(`no export ${quote(name)}`)
+    const noZeroes = ((this.#clientFlags ?? 0) & NBD_FLAG_C_NO_ZEROES) !== 0
+    const size = encodeExportSize(found.device.size, transmissionFlags(found, this.#structuredReplies))
+    this.#send(noZeroes ? size : Buffer.concat([size, Buffer.alloc(EXPORT_NAME_ZEROES)]))
+    return this.#transmission(found)
+  }
+
+  #list(option: number, data: Buffer): void {
+    if (this.#refuseData(option, data)) return
+    for (const { name, description } of this.#exports) {
+      this.#reply(option, NBD_REP_SERVER, encodeServerReply(name, description))
+    }
+    this.#reply(option, NBD_REP_ACK)
+  }
+
+  #structured(option: number, data: Buffer): void {
+    if (this.#refuseData(option, data)) return
+    this.#structuredReplies = true
+    this.#reply(option, NBD_REP_ACK)
+  }
+
+  #infoOrGo(option: number, data: Buffer): HandshakeResult | undefined {
+    const request = this.#decodeOrRefuse(option, data, decodeInfoRequest)
+    if (request === undefined) return undefined
+    const found = findExport(this.#exports, request.name)
+    if (found === undefined) {
+      this.#fail(option, NBD_REP_ERR_UNKNOWN, `there is no export ${quote(request.name)} here`)
+      return undefined
+    }
+    for (const info of this.#infos(found, request.infos)) this.#reply(option, NBD_REP_INFO, encodeInfo(info))
+    this.#reply(option, NBD_REP_ACK)
+    return option === NBD_OPT_GO ? this.#transmission(found) : undefined
+  }
+
+  /** NBD_INFO_EXPORT always; of the others those asked for. Unknown ones are ignored, as the specification says. */
+  #infos(it: Export, wanted: readonly number[]): Info[] {
+    const flags = transmissionFlags(it, this.#structuredReplies)
+    const infos: Info[] = [{ type: NBD_INFO_EXPORT, size: it.device.size, transmissionFlags: flags }]
+    if (wanted.includes(NBD_INFO_NAME)) infos.push({ type: NBD_INFO_NAME, name: it.name })
+    if (wanted.includes(NBD_INFO_DESCRIPTION)) {
+      infos.push({ type: NBD_INFO_DESCRIPTION, description: it.description })
+    }
+    if (wanted.includes(NBD_INFO_BLOCK_SIZE)) infos.push({ type: NBD_INFO_BLOCK_SIZE, ...advertisedBlockSizes(it) })
+    return infos
+  }
+
+  #transmission(found: Export): HandshakeResult {
+    return { kind: 'transmission', export: found, structuredReplies: this.#structuredReplies }
+  }
+
+  #decodeOrRefuse<T>(option: number, data: Buffer, decode: (data: Buffer) => T): T | undefined {
+    try {
+      return decode(data)
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error
+      this.#fail(option, NBD_REP_ERR_INVALID, error.message)
+      return undefined
+    }
+  }
+
+  #refuseData(option: number, data: Buffer): boolean {
+    if (data.length === 0) return false
+    this.#fail(option, NBD_REP_ERR_INVALID, `${optionName(option)} has no data`)
+    return true
+  }
+
+  #fail(option: number, type: number, message: string): void {
+    this.#reply(option, type, Buffer.from(message))
+  }
+
+  #reply(option: number, type: number, data?: Buffer): void {
+    this.#send(encodeOptionReply(option, type, data))
+  }
+}

@@ -1,0 +1,50 @@
+/**
+ * `ReplyQueue`: replies on their way to one client. What becomes ready in one turn of the event loop leaves in one
+ * writev. A reply counts as gone, and what its request held is given back, only when the kernel has taken its last byte
+ * or the connection is lost: that is how a client that does not read is noticed.
+ */
+
+import type { Socket } from 'node:net'
+
+export class ReplyQueue {
+  readonly #socket: Socket
+  readonly #onGone: (requests: number, bytes: number) => void
+  #replies: Buffer[] = []
+  #bytes = 0
+  #scheduled = false
+  readonly #flush = (): void => {
+    this.#scheduled = false
+    this.#send()
+  }
+
+  /** `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. */
+  constructor(socket: Socket, onGone: (requests: number, bytes: number) => void) {
+    this.#socket = socket
+    this.#onGone = onGone
+  }
+
+  /** `bytes` is what the request held. */
+  push(reply: Buffer, bytes: number): void {
+    this.#replies.push(reply)
+    this.#bytes += bytes
+    if (this.#scheduled) return
+    this.#scheduled = true
+    process.nextTick(this.#flush)
+  }
+
+  #send(): void {
+    const replies = this.#replies
+    const bytes = this.#bytes
+    this.#replies = []
+    this.#bytes = 0
+    // Of a lost socket, too, the callback is called: with an error that nobody needs, because 'close' tells the same.
+    const gone = (): void => {
+      this.#onGone(replies.length, bytes)
+    }
+    const last = replies.length - 1
+    this.#socket.cork()
+    for (let i = 0; i < last; i++) this.#socket.write(replies[i] ?? Buffer.alloc(0))
+    this.#socket.write(replies[last] ?? Buffer.alloc(0), gone)
+    this.#socket.uncork()
+  }
+}
