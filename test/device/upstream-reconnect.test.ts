@@ -348,3 +348,33 @@ void t.test('a durable write that overlaps unflushed ones survives the replay', 
   t.ok((await readAt(device, 0, BLOCK)).equals(Buffer.alloc(BLOCK, 2)))
   t.ok((await readAt(device, BLOCK, BLOCK)).equals(Buffer.alloc(BLOCK, 1)))
 })
+
+void t.test('closing is not held up by a server that never answers', async (t) => {
+  const uri = await scriptedServer(t, async (peer) => {
+    await peer.handshake(MiB)
+    await answering(peer, ({ type }) => type === nbd.NBD_CMD_FLUSH)
+  })
+  const device = await UpstreamDevice.open(uri, { log: silentLog, connectTimeoutMs: 50, replayBytesMax: 16 * KiB })
+  await device.write(0, [Buffer.alloc(12 * KiB)])
+  await device.close()
+  t.equal(await codeOf(device.read(0, Buffer.alloc(512))), 'ENODEV')
+})
+
+void t.test('closing is not held up by a replay that never ends', async (t) => {
+  let replaying: () => void = () => undefined
+  const replayed = new Promise<void>((resolve) => (replaying = resolve))
+  const uri = await scriptedServer(t, async (peer, connection) => {
+    await peer.handshake(MiB)
+    await answering(peer, ({ type }) => {
+      if (connection === 0 && type === nbd.NBD_CMD_READ) peer.socket.destroy()
+      if (connection > 0) replaying()
+      return connection > 0 || type === nbd.NBD_CMD_READ
+    })
+  })
+  const device = await UpstreamDevice.open(uri, { log: silentLog })
+  await device.write(0, [Buffer.alloc(512)])
+  const read = codeOf(device.read(0, Buffer.alloc(512)))
+  await replayed
+  await device.close()
+  t.equal(await read, 'ENODEV')
+})
