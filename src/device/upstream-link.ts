@@ -244,8 +244,8 @@ export class UpstreamLink {
   #lose(client: NbdClient, reason: Error): void {
     if (this.#client !== client) return
     client.destroy()
-    if (this.#closing.signal.aborted) return
     this.#client = undefined
+    if (this.#closing.signal.aborted) return
     this.#settings.log.warn(`${reason.message}; reconnecting`)
     this.#absence = beginAbsence()
     this.#giveUpTimer = setTimeout(() => {

@@ -103,6 +103,11 @@ export class Connection {
     return this.#transmission === undefined && !this.#ending
   }
 
+  /** The client is gone, though the device may still work for it. */
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   /** Undefined before the transmission phase. */
   get info(): ClientInfo | undefined {
     const { id, address, since } = this

@@ -94,9 +94,9 @@ export class NbdServer {
     return this.#listeners.map(({ address }) => address)
   }
 
-  /** Clients that have finished their handshake. */
+  /** Clients that have finished their handshake and are connected. */
   get clients(): readonly ClientInfo[] {
-    return [...this.#connections].flatMap(({ info }) => info ?? [])
+    return [...this.#connections].flatMap(({ isClosed, info }) => (isClosed ? [] : (info ?? [])))
   }
 
   /** Payload bytes that requests hold, as `bytesInFlightTotalMax` counts them. */
