@@ -1,0 +1,65 @@
+import type { Socket } from 'node:net'
+import { Writable } from 'node:stream'
+import t from 'tap'
+import { ReplyQueue } from '../../src/server/reply-queue.js'
+
+/** A socket whose kernel takes nothing until told to. */
+function slowSocket() {
+  const writes: string[][] = []
+  const pending: (() => void)[] = []
+  const takeAll = (): void => {
+    for (const done of pending.splice(0)) done()
+  }
+  const stream = new Writable({
+    decodeStrings: true,
+    writev(chunks, done) {
+      writes.push(chunks.map(({ chunk }) => String(chunk)))
+      pending.push(done)
+    },
+    // As the kernel does: a write under way ends with its socket.
+    destroy(error, done) {
+      takeAll()
+      done(error)
+    },
+  })
+  return { socket: stream as unknown as Socket, writes, takeAll }
+}
+
+const tick = () => new Promise((resolve) => setImmediate(resolve))
+
+void t.test('the replies of one tick leave in one write and count until the kernel has them', async (t) => {
+  const { socket, writes, takeAll } = slowSocket()
+  const gone: [number, number][] = []
+  const queue = new ReplyQueue(socket, (requests, bytes) => gone.push([requests, bytes]))
+  queue.push(Buffer.from('one'), 10)
+  queue.push(Buffer.from('two'), 20)
+  await tick()
+  queue.push(Buffer.from('three'), 40)
+  await tick()
+  t.same(writes, [['one', 'two']])
+  t.same(gone, [])
+  takeAll()
+  await tick()
+  t.same(gone, [[2, 30]])
+  takeAll()
+  await tick()
+  t.same(writes, [['one', 'two'], ['three']])
+  t.same(gone, [
+    [2, 30],
+    [1, 40],
+  ])
+})
+
+void t.test('replies to a lost socket are given back, too', async (t) => {
+  const { socket } = slowSocket()
+  let bytesGone = 0
+  const queue = new ReplyQueue(socket, (_, bytes) => (bytesGone += bytes))
+  queue.push(Buffer.from('sent'), 1)
+  await tick()
+  queue.push(Buffer.from('queued'), 2)
+  await tick()
+  socket.destroy()
+  queue.push(Buffer.from('late'), 4)
+  await tick()
+  t.equal(bytesGone, 7)
+})
