@@ -186,7 +186,7 @@ export async function actUnreadable(stage: Stage, narrator: Narrator, ensemble: 
   ]
 }
 
-const isEio = ({ status, stderr }: GuestResult): boolean => status !== 0 && /Input\/output error/.test(stderr)
+const isEio = ({ status, stderr }: GuestResult): boolean => status !== 0 && stderr.includes('Input/output error')
 
 /** A block of the file that still lies on the main disk: its number on the disk and in the file. */
 async function pickBlock(
