@@ -7,6 +7,7 @@
 
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { InvariantError } from '../util/assert.js'
 import { QmpReplyError } from './error.js'
 import { JsonSplitter, type Frame, type FramingLimits } from './framing.js'
@@ -24,6 +25,9 @@ export interface MonitorClientLimits extends FramingLimits {
   /** Bytes of replies and events that wait for the client to read them, before events are dropped. */
   readonly queuedBytesMax: number
 }
+
+/** One chunk can hold thousands of commands, or of garbage: others get a turn in between. */
+const ANSWERS_AT_A_TIME = 32
 
 /** Runs a command and returns its result. @throws QmpReplyError and what handlers throw */
 export type Execute = (name: string, args: Readonly<Record<string, unknown>>, client: MonitorClient) => unknown
@@ -61,7 +65,12 @@ export class MonitorClient {
       // Replies still go out after the client has said its last word, as `echo ... | socat` does.
       const chunks = this.#socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>
       for await (const chunk of chunks) {
-        for (const frame of this.#splitter.push(chunk)) if (!this.#closing) await this.#answer(frame)
+        let answered = 0
+        for (const frame of this.#splitter.push(chunk)) {
+          if (this.#closing) break
+          await this.#answer(frame)
+          if (++answered % ANSWERS_AT_A_TIME === 0) await nextTurn()
+        }
       }
       const last = this.#splitter.end()
       if (last !== undefined) await this.#answer(last)

@@ -314,6 +314,23 @@ void t.test('replies are never dropped: a client that does not read them is not 
   t.equal(monitor.clientCount, 2)
 })
 
+void t.test('clients that pour garbage do not keep the others waiting', async (t) => {
+  const { path } = await start(t)
+  await using good = await QmpClient.connect(path)
+  const bad = await Promise.all(Array.from({ length: 2 }, () => negotiated(t, path)))
+  const order: string[] = []
+  const drained = bad.map(async (client, n) => {
+    // Thousands of words in one chunk, each of which is answered.
+    client.send(`${'x '.repeat(10_000)}{"execute":"echo","arguments":{"text":"end"}}`)
+    await client.lines(10_001)
+    order.push(`bad ${n}`)
+  })
+  for (let n = 0; n < 20; n++) await good.execute('echo', { text: 'x' })
+  order.push('good')
+  await Promise.all(drained)
+  t.equal(order[0], 'good')
+})
+
 void t.test('many clients are served, one too many is told so', async (t) => {
   const { path, monitor } = await start(t, { clientsMax: 20 })
   const clients = await Promise.all(Array.from({ length: 20 }, () => QmpClient.connect(path)))
