@@ -1,5 +1,10 @@
 /** The demonstration from beginning to end: the acts in order, the claims of all of them, and nothing left behind. */
-import { actEnd, actKilled, actPowerCut, actProtected, actUnprotected, actUnreadable, type Ensemble } from './acts.js'
+import type { Ensemble } from './ensemble.js'
+import { actKilled } from './killed.js'
+import { actEnd, actPowerCut } from './power-cut.js'
+import { actProtected } from './protected.js'
+import { actUnprotected } from './unprotected.js'
+import { actUnreadable } from './unreadable.js'
 import type { Claim, Narrator } from './narrator.js'
 import { Stage } from './stage.js'
 

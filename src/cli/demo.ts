@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { Command } from 'commander'
 import ora, { type Ora } from 'ora'
-import type { Ensemble } from '../../qemu/demo/acts.js'
+import type { Ensemble } from '../../qemu/demo/ensemble.js'
 import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
 import { runDemo } from '../../qemu/demo/story.js'
 import { EXIT } from './exit.js'
