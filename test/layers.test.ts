@@ -34,7 +34,7 @@ function importsOf(file: string): string[] {
   return specifiers.map((specifier) => relative(ROOT, resolve(ROOT, dirname(file), specifier)).replace(/\.js$/, '.ts'))
 }
 
-void t.test('every source file belongs to a layer and imports only lower ones', async (t) => {
+void t.test('every source file belongs to a layer and imports only lower ones', (t) => {
   t.ok(sources.length > 50, 'the sources were found')
   for (const file of sources) {
     const folder = folderOf(file)
@@ -43,13 +43,15 @@ void t.test('every source file belongs to a layer and imports only lower ones', 
     const wrong = importsOf(file).filter((target) => !allowed.some((place) => isWithin(target, place)))
     t.same(wrong, [], `${file} imports only lower layers`)
   }
+  t.end()
 })
 
-void t.test('the check sees a forbidden import', async (t) => {
+void t.test('the check sees a forbidden import', (t) => {
   const imports = importsOf('src/cli/session.ts')
   t.ok(imports.includes('src/server/server.ts'))
   t.notOk(
     imports.every((target) => isWithin(target, 'src/util')),
     'so that in src/util it would be refused',
   )
+  t.end()
 })
