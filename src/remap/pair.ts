@@ -99,9 +99,14 @@ export class Pair {
 }
 
 const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
-  ...main.identity,
+  id: shorten(main.identity.id),
+  location: shorten(main.identity.location),
   fingerprint: await takeFingerprint(main.device),
 })
+
+/** Of a path that would not fit into the header the end tells more than the beginning. */
+const IDENTITY_LENGTH_MAX = 1000
+const shorten = (text: string): string => text.slice(-IDENTITY_LENGTH_MAX)
 
 const recordedMain = (spare: Spare) => ({
   ...spare.header.notes.main,
