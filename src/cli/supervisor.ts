@@ -2,6 +2,9 @@
  * `serve --supervise`: the parent holds the listening socket and accepts connections; a child, the worker, serves them.
  * When the worker dies, QEMU reconnects at once, its connection waits in the parent, and the next worker takes it over:
  * the guest sees a pause of the time that a start takes, and no error.
+ *
+ * A connection stays open here until the worker says that it has it. Otherwise one that was on its way to a dying worker
+ * would be lost without being closed, and its client would wait for ever.
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,89 +13,107 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import type { Stop } from './stop.js'
+import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
+import { WORKER_VARIABLE, type WorkerMessage } from './worker.js'
 
-const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
 /** A worker that lived shorter than this is restarted after a pause, which doubles up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
 
-/** From the worker to its supervisor: it takes connections from now on. */
-interface ReadyMessage {
-  readonly kind: 'ready'
-  readonly uri: string
-}
-
-export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
-
-/** Runs until the worker ends on its own account or a signal stops both; sets the exit code of the process. */
-export async function supervise(address: ListenAddress, log: Log): Promise<void> {
-  const supervisor = new Supervisor(log)
+/**
+ * Runs until the worker ends on its own account or a stop is wanted; sets the exit code of the process. The worker says
+ * itself why it ended.
+ */
+export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
+  const supervisor = new Supervisor(stop, log)
   const listener = await Listener.open(address, supervisor.admit, log)
-  process.on('SIGTERM', supervisor.stop).on('SIGINT', supervisor.stop)
-  process.exitCode = await supervisor.run(listener.address)
-  process.off('SIGTERM', supervisor.stop).off('SIGINT', supervisor.stop)
-  listener.close()
+  try {
+    process.exitCode = await supervisor.run(listener.address)
+  } finally {
+    listener.close()
+    supervisor.close()
+  }
 }
 
 class Supervisor {
+  readonly #stop: Stop
   readonly #log: Log
-  readonly #queue: Socket[] = []
+  readonly #stopPausing = new AbortController()
+  #queue: Socket[] = []
   #worker: Worker | undefined
-  #stopping = false
   #announced = false
   #restartPauseMs = RESTART_PAUSE_MS
 
-  constructor(log: Log) {
+  constructor(stop: Stop, log: Log) {
+    this.#stop = stop
     this.#log = log
+    void stop.requested.then(() => {
+      this.#worker?.stop()
+      this.#stopPausing.abort()
+    })
   }
 
   readonly admit = (socket: Socket): void => {
-    if (this.#worker?.isReady) this.#worker.hand(socket)
-    else this.#queue.push(socket)
+    socket.on('error', () => undefined)
+    this.#queue.push(socket)
+    // Who has waited longest has most likely given up.
+    if (this.#queue.length > CONNECTIONS_WAITING_MAX) this.#queue.shift()?.destroy()
+    this.#handOver()
   }
 
-  readonly stop = (): void => {
-    this.#stopping = true
-    this.#worker?.stop()
-  }
-
-  /** Starts workers until one ends for good. @returns the exit code */
+  /** Starts workers until one ends for good. @returns the exit code. @throws Error when a stop could not be clean */
   async run(address: BoundAddress): Promise<number> {
-    let exitCode: number | undefined
-    while (exitCode === undefined) {
+    while (!this.#stop.isRequested) {
       const started = Date.now()
       const worker = new Worker(address, this.#onReady)
       this.#worker = worker
       this.#log.info(`worker ${worker.pid} started`)
       const exit = await worker.exited
-      exitCode = this.#finalCode(exit.code)
-      if (exitCode === undefined) await this.#prepareRestart(worker.pid, exit, Date.now() - started)
-      if (this.#stopping) exitCode ??= EXIT.failed
+      this.#queue.unshift(...worker.handed)
+      const exitCode = this.#finalCode(exit)
+      if (exitCode !== undefined) return exitCode
+      await this.#prepareRestart(worker.pid, exit, Date.now() - started)
     }
-    for (const socket of this.#queue) socket.destroy()
-    return exitCode
+    if (!this.#worker) return EXIT.done
+    throw new Error('the worker died before it could stop in good order: the metadata is repaired at the next start')
+  }
+
+  close(): void {
+    for (const socket of this.#queue.splice(0)) socket.destroy()
   }
 
   readonly #onReady = (uri: string): void => {
-    if (!this.#announced) process.stdout.write(`${uri}\n`)
+    if (!this.#announced && !this.#stop.isRequested) process.stdout.write(`${uri}\n`)
     this.#announced = true
-    for (const socket of this.#queue.splice(0)) this.#worker?.hand(socket)
+    this.#handOver()
+  }
+
+  #handOver(): void {
+    const worker = this.#worker
+    if (!worker?.isReady) return
+    for (const socket of this.#queue.splice(0)) worker.hand(socket)
   }
 
   /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
-  #finalCode(code: number | null): number | undefined {
-    const isFinal = this.#stopping || code === EXIT.done || code === EXIT.refused || !this.#announced
-    return isFinal ? (code ?? EXIT.failed) : undefined
+  #finalCode({ code, signal }: WorkerExit): number | undefined {
+    if (code === EXIT.done || code === EXIT.refused) return code
+    // Our own signal, before the worker was able to hear it: it has done nothing yet.
+    if (this.#stop.isRequested && signal === 'SIGTERM') return EXIT.done
+    if (this.#announced && !(this.#stop.isRequested && code !== null)) return undefined
+    if (signal) this.#log.error(`the worker was ended by ${signal} before it was ready`)
+    return code ?? EXIT.failed
   }
 
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
+    if (this.#stop.isRequested) return
     this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
     if (lifeMs > HEALTHY_LIFE_MS) {
       this.#restartPauseMs = RESTART_PAUSE_MS
       return
     }
-    await pause(this.#restartPauseMs)
+    await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(() => undefined)
     this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
   }
 }
@@ -103,7 +124,10 @@ interface WorkerExit {
 }
 
 class Worker {
+  /** Resolves when it is gone and its last message has been heard. */
   readonly exited: Promise<WorkerExit>
+  /** Connections that were sent to it and that it has not taken: it has not touched them. */
+  readonly handed: Socket[] = []
   readonly #child: ChildProcess
   #isReady = false
 
@@ -112,15 +136,15 @@ class Worker {
     const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
     this.#child = fork(program, args, { env })
     this.#child.on('message', (message) => {
+      const heard = message as WorkerMessage
+      if (heard.kind === 'taken') {
+        this.handed.shift()?.destroy()
+        return
+      }
       this.#isReady = true
-      onReady((message as ReadyMessage).uri)
+      onReady(heard.uri)
     })
-    // A handle that cannot be sent any more belongs to a worker that is about to be reported dead.
-    this.#child.on('error', () => undefined)
-    this.exited = once(this.#child, 'exit').then(([code, signal]) => {
-      this.#isReady = false
-      return { code: code as number | null, signal: signal as NodeJS.Signals | null }
-    })
+    this.exited = this.#exit()
   }
 
   get pid(): number {
@@ -132,37 +156,26 @@ class Worker {
   }
 
   hand(socket: Socket): void {
-    this.#child.send({ kind: 'connection' }, socket)
+    this.handed.push(socket)
+    // When it cannot be sent any more, `exited` is about to resolve.
+    this.#child.send({ kind: 'connection' }, socket, { keepOpen: true }, () => undefined)
   }
 
   stop(): void {
     this.#child.kill('SIGTERM')
   }
-}
 
-export interface SupervisedSockets {
-  /** Where the supervisor listens. */
-  readonly address: BoundAddress
-  /** Resolves when the supervisor is gone. */
-  readonly orphaned: Promise<void>
-  ready(uri: string): void
-  disconnect(): void
-}
-
-/** The worker's side: connections arrive over the channel to the supervisor. */
-export function supervisedSockets(onSocket: (socket: Socket) => void): SupervisedSockets {
-  process.on('message', (_message, socket) => {
-    // A client that left while its connection was on the way arrives as nothing.
-    if (socket) onSocket(socket as Socket)
-  })
-  return {
-    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
-    orphaned: once(process, 'disconnect').then(() => undefined),
-    ready: (uri) => {
-      process.send?.({ kind: 'ready', uri } satisfies ReadyMessage)
-    },
-    disconnect: () => {
-      process.disconnect()
-    },
+  async #exit(): Promise<WorkerExit> {
+    if (this.#child.pid === undefined) {
+      const [error] = (await once(this.#child, 'error')) as [Error]
+      throw new Error(`cannot start the worker: ${error.message}`, { cause: error })
+    }
+    this.#child.on('error', () => undefined)
+    const [[code, signal]] = (await Promise.all([once(this.#child, 'exit'), once(this.#child, 'disconnect')])) as [
+      [number | null, NodeJS.Signals | null],
+      unknown,
+    ]
+    this.#isReady = false
+    return { code, signal }
   }
 }
