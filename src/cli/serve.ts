@@ -72,7 +72,7 @@ Example:
 /** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
   const session = sessionOptions(options)
-  const stop = Stop.onSignals(session.log)
+  const stop = Stop.onSignals()
   if (options.supervise && !isWorker()) {
     const { supervise } = await import('./supervisor.js')
     await supervise(session.address, stop, session.log)

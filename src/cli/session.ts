@@ -59,6 +59,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     stop.request('the supervisor is gone')
   })
   try {
+    await Promise.race([supervisor.turn, stop.requested])
+    if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options.name)
     const session = await Session.start(options, uri, stop)
     room.open(session.accept)
@@ -127,7 +129,8 @@ class Session {
 
   /** Serves until a stop is wanted; then finishes what is in flight and marks the metadata clean. */
   async untilStopped(): Promise<void> {
-    await this.#stop.requested
+    const reason = await this.#stop.requested
+    this.#options.log.info(`stopping: ${reason}`)
     await this.#server.close()
     try {
       await this.#pair.close()

@@ -1,13 +1,13 @@
 /**
  * `serve --supervise`: the parent holds the listening socket and accepts connections; a child, the worker, serves them.
  * When the worker dies, QEMU reconnects at once, its connection waits in the parent, and the next worker takes it over:
- * the guest sees a pause of the time that a start takes, and no error.
+ * the guest sees a short pause, and no error. The next worker exists already: the stand-by is started and loaded while
+ * the first one serves, and waits for its turn before it touches a disk.
  *
- * A connection stays open here until the worker says that it has it. Otherwise one that was on its way to a dying worker
- * would be lost without being closed, and its client would wait for ever.
+ * The invariant: a connection is the supervisor's until a worker has said that it took it. QEMU reconnects before the
+ * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
@@ -15,9 +15,9 @@ import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
-import { WORKER_VARIABLE, type WorkerMessage } from './worker.js'
+import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
 
-/** A worker that lived shorter than this is restarted after a pause, which doubles up to the maximum. */
+/** A worker that served for less than this is restarted after a pause, which doubles up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
@@ -33,7 +33,7 @@ export async function supervise(address: ListenAddress, stop: Stop, log: Log): P
     process.exitCode = await supervisor.run(listener.address)
   } finally {
     listener.close()
-    supervisor.close()
+    await supervisor.close()
   }
 }
 
@@ -41,8 +41,9 @@ class Supervisor {
   readonly #stop: Stop
   readonly #log: Log
   readonly #stopPausing = new AbortController()
-  #queue: Socket[] = []
+  #waiting: Socket[] = []
   #worker: Worker | undefined
+  #standby: Worker | undefined
   #announced = false
   #restartPauseMs = RESTART_PAUSE_MS
 
@@ -56,64 +57,79 @@ class Supervisor {
   }
 
   readonly admit = (socket: Socket): void => {
+    // Nobody reads from it here, but a client that leaves may still be heard of.
     socket.on('error', () => undefined)
-    this.#queue.push(socket)
-    // Who has waited longest has most likely given up.
-    if (this.#queue.length > CONNECTIONS_WAITING_MAX) this.#queue.shift()?.destroy()
-    this.#handOver()
+    if (this.#worker?.isReady) this.#worker.hand(socket)
+    else this.#keep([socket])
   }
 
-  /** Starts workers until one ends for good. @returns the exit code. @throws Error when a stop could not be clean */
+  /** Starts workers until one ends for good. @returns the exit code. @throws Error when it was killed at the start or the stop */
   async run(address: BoundAddress): Promise<number> {
     while (!this.#stop.isRequested) {
-      const started = Date.now()
-      const worker = new Worker(address, this.#onReady)
+      const worker = this.#takeStandby() ?? new Worker(address)
       this.#worker = worker
-      this.#log.info(`worker ${worker.pid} started`)
+      const started = Date.now()
+      this.#log.info(`worker ${worker.pid} serves`)
+      worker.serve((uri) => {
+        this.#onReady(address, uri)
+      })
       const exit = await worker.exited
-      this.#queue.unshift(...worker.handed)
+      this.#keep(worker.notTaken)
       const exitCode = this.#finalCode(exit)
       if (exitCode !== undefined) return exitCode
       await this.#prepareRestart(worker.pid, exit, Date.now() - started)
     }
     if (!this.#worker) return EXIT.done
-    throw new Error('the worker died before it could stop in good order: the metadata is repaired at the next start')
+    throw new Error('the worker died before it could stop in good order: the next start repairs the metadata')
   }
 
-  close(): void {
-    for (const socket of this.#queue.splice(0)) socket.destroy()
-  }
-
-  readonly #onReady = (uri: string): void => {
+  #onReady(address: BoundAddress, uri: string): void {
     if (!this.#announced && !this.#stop.isRequested) process.stdout.write(`${uri}\n`)
     this.#announced = true
-    this.#handOver()
+    for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
+    if (!this.#stop.isRequested) this.#standby = new Worker(address)
   }
 
-  #handOver(): void {
-    const worker = this.#worker
-    if (!worker?.isReady) return
-    for (const socket of this.#queue.splice(0)) worker.hand(socket)
+  /** One that died while it waited is no loss: the next one just takes longer to start. */
+  #takeStandby(): Worker | undefined {
+    const standby = this.#standby
+    this.#standby = undefined
+    return standby?.isAlive ? standby : undefined
   }
 
-  /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
+  #keep(sockets: readonly Socket[]): void {
+    this.#waiting.push(...sockets)
+    for (const socket of this.#waiting.splice(0, Math.max(0, this.#waiting.length - CONNECTIONS_WAITING_MAX)))
+      socket.destroy()
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#waiting) socket.destroy()
+    this.#standby?.stop()
+    await this.#standby?.exited
+  }
+
+  /**
+   * A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`.
+   * @throws Error when a worker was killed before anybody heard of it
+   */
   #finalCode({ code, signal }: WorkerExit): number | undefined {
     if (code === EXIT.done || code === EXIT.refused) return code
     // Our own signal, before the worker was able to hear it: it has done nothing yet.
     if (this.#stop.isRequested && signal === 'SIGTERM') return EXIT.done
     if (this.#announced && !(this.#stop.isRequested && code !== null)) return undefined
-    if (signal) this.#log.error(`the worker was ended by ${signal} before it was ready`)
-    return code ?? EXIT.failed
+    if (code === null) throw new Error(`the server was ended by ${signal ?? '?'} before it was ready`)
+    return code
   }
 
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
     if (this.#stop.isRequested) return
-    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
+    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
       this.#restartPauseMs = RESTART_PAUSE_MS
       return
     }
-    await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(() => undefined)
+    await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(ignoreError)
     this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
   }
 }
@@ -124,27 +140,38 @@ interface WorkerExit {
 }
 
 class Worker {
-  /** Resolves when it is gone and its last message has been heard. */
+  /** Resolves when it is gone and everything that it reported has been heard. */
   readonly exited: Promise<WorkerExit>
-  /** Connections that were sent to it and that it has not taken: it has not touched them. */
-  readonly handed: Socket[] = []
   readonly #child: ChildProcess
+  readonly #handed = new Map<number, Socket>()
+  #lastId = 0
   #isReady = false
+  #isAlive = true
 
-  constructor(address: BoundAddress, onReady: (uri: string) => void) {
+  constructor(address: BoundAddress) {
     const [, program = '', ...args] = process.argv
     const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
     this.#child = fork(program, args, { env })
-    this.#child.on('message', (message) => {
-      const heard = message as WorkerMessage
-      if (heard.kind === 'taken') {
-        this.handed.shift()?.destroy()
-        return
-      }
-      this.#isReady = true
-      onReady(heard.uri)
+    this.exited = this.#end().then((exit) => {
+      this.#isReady = false
+      this.#isAlive = false
+      return exit
     })
-    this.exited = this.#exit()
+  }
+
+  async #end(): Promise<WorkerExit> {
+    const channelClosed = new Promise<void>((resolve) => this.#child.once('disconnect', resolve))
+    const exit = await new Promise<WorkerExit>((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        resolve({ code, signal })
+      })
+      this.#child.once('error', () => {
+        // Without a process there was nothing to be started, and nothing is going to exit.
+        if (this.#child.pid === undefined) resolve({ code: null, signal: null })
+      })
+    })
+    if (this.#child.connected) await channelClosed
+    return exit
   }
 
   get pid(): number {
@@ -152,30 +179,39 @@ class Worker {
   }
 
   get isReady(): boolean {
-    return this.#isReady && this.#child.connected
+    return this.#isReady
+  }
+
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  /** Connections that were handed to it, and that it has not taken. */
+  get notTaken(): readonly Socket[] {
+    return [...this.#handed.values()]
+  }
+
+  /** Its turn has come. */
+  serve(onReady: (uri: string) => void): void {
+    this.#child.on('message', (message) => {
+      const report = message as Report
+      if (report.kind === 'taken') {
+        this.#handed.get(report.id)?.destroy()
+        this.#handed.delete(report.id)
+      } else {
+        this.#isReady = true
+        onReady(report.uri)
+      }
+    })
+    this.#child.send({ kind: 'serve' } satisfies Order, ignoreError)
   }
 
   hand(socket: Socket): void {
-    this.handed.push(socket)
-    // When it cannot be sent any more, `exited` is about to resolve.
-    this.#child.send({ kind: 'connection' }, socket, { keepOpen: true }, () => undefined)
+    this.#handed.set(++this.#lastId, socket)
+    this.#child.send({ kind: 'connection', id: this.#lastId } satisfies Order, socket, { keepOpen: true }, ignoreError)
   }
 
   stop(): void {
     this.#child.kill('SIGTERM')
-  }
-
-  async #exit(): Promise<WorkerExit> {
-    if (this.#child.pid === undefined) {
-      const [error] = (await once(this.#child, 'error')) as [Error]
-      throw new Error(`cannot start the worker: ${error.message}`, { cause: error })
-    }
-    this.#child.on('error', () => undefined)
-    const [[code, signal]] = (await Promise.all([once(this.#child, 'exit'), once(this.#child, 'disconnect')])) as [
-      [number | null, NodeJS.Signals | null],
-      unknown,
-    ]
-    this.#isReady = false
-    return { code, signal }
   }
 }

@@ -2,7 +2,7 @@
 import type { Socket } from 'node:net'
 
 /** More than that are dropped, those first who have waited longest: most likely they have given up. */
-export const CONNECTIONS_WAITING_MAX = 64
+export const CONNECTIONS_WAITING_MAX = 128
 
 export class WaitingRoom {
   #accept: ((socket: Socket) => void) | undefined

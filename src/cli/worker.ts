@@ -1,6 +1,6 @@
 /**
- * The worker of `serve --supervise`, its side of the channel. A connection is acknowledged before a byte of it is read or
- * written, so that the supervisor can hand one that was not acknowledged to the next worker.
+ * The worker of `serve --supervise`, its side of the channel to the supervisor. It is started and loaded before its turn
+ * comes, and until then must not touch anything that the worker before it may use.
  */
 import type { Socket } from 'node:net'
 import type { BoundAddress } from '../server/listener.js'
@@ -8,30 +8,47 @@ import type { BoundAddress } from '../server/listener.js'
 /** In the environment of a worker: the address that the supervisor listens on, as JSON. */
 export const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
 
-/** From the worker: it takes connections from now on; it has taken the oldest connection that it was sent. */
-export type WorkerMessage = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken' }
+/** From the supervisor to a worker. A connection comes with its socket. */
+export type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
+
+/** From a worker to its supervisor: it takes connections from now on; it took this one. */
+export type Report = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken'; readonly id: number }
 
 export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
+
+/** What cannot be sent any more was for a process that is gone, as an exit or a disconnection is about to say. */
+export const ignoreError = (): void => undefined
 
 export interface SupervisedSockets {
   /** Where the supervisor listens. */
   readonly address: BoundAddress
+  /** Resolves when this worker's turn has come. */
+  readonly turn: Promise<void>
   ready(uri: string): void
   disconnect(): void
 }
 
 /** @param onOrphaned the supervisor is gone, and nobody hands over connections any more */
 export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned: () => void): SupervisedSockets {
-  process.on('message', (_message, socket) => {
-    tell({ kind: 'taken' })
-    // A client that left while its connection was on the way may arrive as nothing.
-    if (socket) onSocket(socket as Socket)
+  const turn = new Promise<void>((resolve) => {
+    process.on('message', (message, socket) => {
+      const order = message as Order
+      if (order.kind === 'serve') {
+        resolve()
+        return
+      }
+      // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
+      report({ kind: 'taken', id: order.id })
+      // A client that left while its connection was on the way arrives as nothing.
+      if (socket) onSocket(asAccepted(socket as Socket))
+    })
   })
   process.once('disconnect', onOrphaned)
   return {
     address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
+    turn,
     ready: (uri) => {
-      tell({ kind: 'ready', uri })
+      report({ kind: 'ready', uri })
     },
     disconnect: () => {
       process.off('disconnect', onOrphaned)
@@ -40,7 +57,12 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
   }
 }
 
-function tell(message: WorkerMessage): void {
-  // The supervisor may be gone by now: `disconnect` says so.
-  if (process.connected) process.send?.(message, undefined, {}, () => undefined)
+function report(message: Report): void {
+  process.send?.(message, undefined, undefined, ignoreError)
+}
+
+/** As the listener's own sockets are: a client may end its side and still get its replies. */
+function asAccepted(socket: Socket): Socket {
+  socket.allowHalfOpen = true
+  return socket
 }

@@ -3,13 +3,12 @@
  * byte is written to either disk.
  */
 import type { OpenedDisk } from '../device/open.js'
-import { BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, type MainIdentity } from '../spare/format.js'
+import { BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, isBlockSize, type MainIdentity } from '../spare/format.js'
 import { hasHeader } from '../spare/header.js'
 import { mainMismatch, takeFingerprint } from '../spare/identity.js'
 import { Spare } from '../spare/spare.js'
 import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import { isPowerOfTwo } from '../util/units.js'
 import type { RemapEventSink } from './events.js'
 import type { ReadPolicy } from './policy.js'
 import { RemapTarget } from './target.js'
@@ -37,7 +36,7 @@ export interface OpenPairOptions {
 export async function formatPair(disks: PairDisks, options: FormatPairOptions): Promise<void> {
   const { main, spare } = disks
   const blockSize = options.blockSize ?? BLOCK_SIZE_DEFAULT
-  if (!isPowerOfTwo(blockSize) || blockSize < BLOCK_SIZE_MIN || blockSize > BLOCK_SIZE_MAX) {
+  if (!isBlockSize(blockSize)) {
     throw new UsageError(`block size ${blockSize} is not a power of two from ${BLOCK_SIZE_MIN} to ${BLOCK_SIZE_MAX}`)
   }
   await refuseWrongDisks(disks)
@@ -99,9 +98,14 @@ export class Pair {
 }
 
 const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
-  ...main.identity,
+  id: shorten(main.identity.id),
+  location: shorten(main.identity.location),
   fingerprint: await takeFingerprint(main.device),
 })
+
+/** Of a path that would not fit into the header the end tells more than the beginning. */
+const IDENTITY_LENGTH_MAX = 1000
+const shorten = (text: string): string => text.slice(-IDENTITY_LENGTH_MAX)
 
 const recordedMain = (spare: Spare) => ({
   ...spare.header.notes.main,

@@ -77,31 +77,32 @@ export class Placement {
 
   /**
    * Places all of `remaps`, sharing flushes and slot pages; none of them is in force unless all are durable.
-   * @throws SpareExhaustedError, InDoubtError; DeviceError when the spare as a whole does not answer
+   * @throws SpareExhaustedError, InDoubtError; DeviceError when nothing was committed because the spare does not answer
    */
   async place(remaps: readonly NewRemap[]): Promise<void> {
     const placed: Placed[] = []
-    const retired: SlotNumber[] = []
+    const failed: SlotNumber[] = []
     try {
-      for (const remap of remaps) placed.push({ remap, slot: await this.#writeContent(remap, retired) })
+      for (const remap of remaps) placed.push({ remap, slot: await this.#writeContent(remap, failed) })
+      await this.#commit(placed)
     } catch (error) {
       this.#spare.release(placed.map(({ slot }) => slot))
-      await this.retire(retired)
+      await this.#retireLater(failed)
       throw error
     }
-    await this.#commit(placed, retired)
     for (const { remap, slot } of placed) this.#table.set(remap.block, slot)
     for (const run of joinNeighbours(placed)) this.#emitAdded(run)
     this.#reportLevel()
+    await this.#retireLater([...failed, ...placed.flatMap(({ remap }) => remap.retires ?? [])])
   }
 
-  /** Changes the lost mask of a slot in use, durably. @throws InDoubtError */
+  /** Changes the lost mask of a slot in use, durably. @throws InDoubtError, DeviceError */
   async setLostMask(number: SlotNumber, lostMask: bigint): Promise<void> {
     const slot = { ...this.#spare.slots.get(number), lostMask, generation: this.#generation++ }
     await this.#commitUpdates([{ number, slot }])
   }
 
-  async #writeContent(remap: NewRemap, retired: SlotNumber[]): Promise<SlotNumber> {
+  async #writeContent(remap: NewRemap, failed: SlotNumber[]): Promise<SlotNumber> {
     for (;;) {
       const slot = remap.slot ?? (await this.#spare.allocate())
       if (slot === undefined) throw this.#exhausted()
@@ -115,17 +116,13 @@ export class Placement {
           throw error
         }
         this.#log.warn(`spare block ${slot} cannot be written and is retired: ${error.message}`)
-        retired.push(slot)
+        failed.push(slot)
       }
     }
   }
 
-  async #commit(placed: readonly Placed[], failed: readonly SlotNumber[]): Promise<void> {
-    const retired = [...failed, ...placed.flatMap(({ remap }) => (remap.retires === undefined ? [] : [remap.retires]))]
-    await this.#commitUpdates([
-      ...placed.map(({ remap, slot }) => ({ number: slot, slot: this.#remappedSlot(remap) })),
-      ...retired.map((number) => ({ number, slot: { ...RETIRED, generation: this.#generation++ } })),
-    ])
+  #commit(placed: readonly Placed[]): Promise<void> {
+    return this.#commitUpdates(placed.map(({ remap, slot }) => ({ number: slot, slot: this.#remappedSlot(remap) })))
   }
 
   #remappedSlot(remap: NewRemap): Slot {
@@ -138,6 +135,11 @@ export class Placement {
       await this.#spare.commit(updates)
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error
+      const { slots } = this.#spare
+      const isInDoubt = updates.some(
+        ({ number, slot }) => slots.has(number) && slots.get(number).generation === slot.generation,
+      )
+      if (!isInDoubt) throw error
       for (const { slot } of updates) if (slot.state === 'remapped') this.inDoubt.add(slot.mainBlock)
       throw new InDoubtError(`spare ${this.#spare.device.name}: no copy of the slot table can be written`, {
         cause: error,
@@ -145,9 +147,24 @@ export class Placement {
     }
   }
 
-  /** Takes these slots out of use, durably. @throws InDoubtError */
+  /** Takes these slots out of use, durably. @throws InDoubtError, DeviceError */
   async retire(slots: readonly SlotNumber[]): Promise<void> {
-    if (slots.length > 0) await this.#commit([], slots)
+    if (slots.length === 0) return
+    await this.#commitUpdates(slots.map((number) => ({ number, slot: { ...RETIRED, generation: this.#generation++ } })))
+  }
+
+  /**
+   * Retires slots whose content has its new place, durably. In the same commit it would not be safe: of pages that are
+   * written together any may be the only one to survive a power cut, and a block whose old slot is gone and whose new
+   * one never arrived would read as what main holds. Two slots for one block do no harm, the newer one wins.
+   */
+  async #retireLater(slots: readonly SlotNumber[]): Promise<void> {
+    try {
+      await this.retire(slots)
+    } catch (error) {
+      if (!(error instanceof DeviceError || error instanceof InDoubtError)) throw error
+      this.#log.warn(`spare blocks ${slots.join(', ')} fail and are not marked as retired: ${error.message}`)
+    }
   }
 
   #emitAdded({ first, blocks }: Run): void {

@@ -9,6 +9,8 @@ import type { DeviceError } from '../device/device.js'
 export type Verdict = 'bad-block' | 'gone' | 'refused'
 
 export function judge(error: DeviceError): Verdict {
+  // A flush, of its own or of a write with FUA, is about the whole disk: no block is bad because it failed.
+  if (error.operation === 'flush' && error.code === 'EIO') return 'refused'
   switch (error.code) {
     case 'EIO':
       return 'bad-block'

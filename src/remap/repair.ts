@@ -96,27 +96,47 @@ export class Repair {
    * Writes into a remapped block some of whose sectors are lost: sectors written whole are healed.
    * @throws DeviceError EIO when a lost sector is written in part only, for its other bytes are not known
    */
-  async writeLost(piece: SparePiece, chunks: readonly Buffer[]): Promise<void> {
+  async writeLost(piece: SparePiece, chunks: readonly Buffer[], fua = false): Promise<void> {
     const { spare, placement } = this.#parts
     const { lostMask } = spare.slots.get(piece.slot)
     const left = this.#maskAfterWrite(lostMask, piece.offset, piece.offsetInBlock, piece.length)
-    await this.writeSpare(piece, chunks)
-    const moved = spare.slots.state(piece.slot) !== 'remapped'
+    const moved = await this.#writeSpareBlock(piece, chunks, fua)
     if (!moved && left !== lostMask) await this.#guardDoubt(() => placement.setLostMask(piece.slot, left), piece)
   }
 
-  /** Writes to spare blocks; a spare block that fails is retired and its content moves on. @throws DeviceError */
+  /** Writes to spare blocks; those that fail are retired and their content moves on. @throws DeviceError */
   async writeSpare(piece: SparePiece, chunks: readonly Buffer[], fua = false): Promise<void> {
-    const { spare } = this.#parts
+    const [first, ...others] = this.#blocksOf(piece)
+    if (first && others.length === 0) {
+      await this.#writeSpareBlock(first, chunks, fua)
+      return
+    }
     try {
-      await spare.device.write(spare.dataOffset(piece.slot) + piece.offsetInBlock, chunks, { fua })
+      await this.#writeSparePlain(piece, chunks, fua)
     } catch (error) {
       if (!isBadBlock(error)) throw error
       for (const part of this.#blocksOf(piece)) {
         const from = part.offset - piece.offset
-        await this.#moveOn(part, error, sliceChunks(chunks, from, from + part.length))
+        await this.#writeSpareBlock(part, sliceChunks(chunks, from, from + part.length), fua)
       }
     }
+  }
+
+  /** @returns whether the block had to move, and its old slot is out of use */
+  async #writeSpareBlock(part: SparePiece, chunks: readonly Buffer[], fua: boolean): Promise<boolean> {
+    try {
+      await this.#writeSparePlain(part, chunks, fua)
+      return false
+    } catch (error) {
+      if (!isBadBlock(error)) throw error
+      await this.#moveOn(part, error, chunks)
+      return true
+    }
+  }
+
+  #writeSparePlain({ slot, offsetInBlock }: SparePiece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    const { spare } = this.#parts
+    return spare.device.write(spare.dataOffset(slot) + offsetInBlock, chunks, { fua })
   }
 
   // --- Reads -------------------------------------------------------------------------------------------------------
@@ -242,7 +262,7 @@ export class Repair {
 
   /** For reads: a block that finds no place is rescued again the next time. */
   async #placeIfPossible(remap: NewRemap): Promise<void> {
-    if (this.#parts.spare.device.readOnly) return
+    if (this.#parts.main.readOnly || this.#parts.spare.device.readOnly) return
     try {
       await this.#placeOrFail([remap], 'read')
     } catch (error) {

@@ -4,8 +4,9 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { DeviceError, type Device } from '../device/device.js'
-import { SECTOR_SIZE } from '../util/units.js'
+import { alignDown, SECTOR_SIZE } from '../util/units.js'
 import { judge, type ReadPolicy } from './policy.js'
+import { sectorsTouched } from './sector-mask.js'
 
 export interface Rescued {
   /** The content of the block; lost sectors are zeros here and must not be shown to anybody as data. */
@@ -21,7 +22,7 @@ export async function rescue(device: Device, offset: number, length: number, pol
     if (await isReadable(device, offset, content)) return { content, lostMask: 0n }
   }
   const lostMask = await readSectors(device, offset, content)
-  if (lostMask !== 0n) await assertAnswersSomewhere(device, offset)
+  if (lostMask === sectorsTouched(0, length)) await assertAnswersSomewhere(device, offset)
   return { content, lostMask }
 }
 
@@ -46,14 +47,18 @@ async function isReadable(device: Device, offset: number, into: Buffer): Promise
   }
 }
 
+/** Sectors, spread over the disk from the first to the last, of which none can be read on a disk that is gone. */
+const PROBES = 16
+
 /**
  * A loose cable fails every read with EIO. Declaring blocks lost on that evidence would lose them for good, so a disk
- * on which the first, the middle and the last sector are unreadable too counts as gone.
+ * on which all the probes are unreadable, too, counts as gone.
  */
 async function assertAnswersSomewhere(device: Device, offset: number): Promise<void> {
   const last = Math.max(0, device.size - SECTOR_SIZE)
   const probe = Buffer.alloc(Math.min(SECTOR_SIZE, device.size))
-  for (const place of [0, Math.floor(last / 2 / SECTOR_SIZE) * SECTOR_SIZE, last]) {
+  for (let n = 0; n < PROBES; n++) {
+    const place = n === PROBES - 1 ? last : alignDown(Math.floor((last * n) / (PROBES - 1)), SECTOR_SIZE)
     if (await isReadable(device, place, probe)) return
   }
   throw new DeviceError('ENODEV', device.name, 'read', offset, probe.length)

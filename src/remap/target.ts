@@ -3,7 +3,14 @@
  * shared for reads and exclusive for everything that changes data, so that repair, remapping and client I/O never see
  * a block half moved. A fast path asks one question, "may this touch a remap?", and passes straight to main.
  */
-import { DeviceError, type BlockSizes, type Device, type WriteOptions, type ZeroOptions } from '../device/device.js'
+import {
+  DeviceError,
+  type BlockSizes,
+  type Device,
+  type DeviceOperation,
+  type WriteOptions,
+  type ZeroOptions,
+} from '../device/device.js'
 import { assertInside } from '../device/bounds.js'
 import type { Spare } from '../spare/spare.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
@@ -94,6 +101,7 @@ export class RemapTarget implements Device {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
     if (length === 0) return
+    this.#refuseReadOnly('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
     await this.#underLock('exclusive', offset, length, () => this.#write(offset, length, chunks, options?.fua ?? false))
@@ -107,6 +115,7 @@ export class RemapTarget implements Device {
   async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
     assertInside(this, offset, length)
     if (length === 0) return
+    this.#refuseReadOnly('trim', offset, length)
     this.statistics.trims++
     await this.#underLock('exclusive', offset, length, () =>
       all(this.#split(offset, length).map((piece) => this.#trimPiece(piece, options?.fua ?? false))),
@@ -116,6 +125,7 @@ export class RemapTarget implements Device {
   async writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
     assertInside(this, offset, length)
     if (length === 0) return
+    this.#refuseReadOnly('write-zeroes', offset, length)
     this.statistics.writeZeroes++
     await this.#underLock('exclusive', offset, length, () =>
       all(this.#split(offset, length).map((piece) => this.#zeroPiece(piece, options ?? {}))),
@@ -218,7 +228,7 @@ export class RemapTarget implements Device {
   async #writePiece(piece: Piece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
     if (piece.place === 'main') return this.#writeMain(piece.offset, chunks, fua)
     try {
-      if (piece.hasLost) await this.#repair.writeLost(piece, chunks)
+      if (piece.hasLost) await this.#repair.writeLost(piece, chunks, fua)
       else await this.#repair.writeSpare(piece, chunks, fua)
     } finally {
       this.#spareDirty = true
@@ -242,7 +252,7 @@ export class RemapTarget implements Device {
     try {
       await this.main.trim(piece.offset, piece.length, { fua })
     } catch (error) {
-      if (!(error instanceof DeviceError) || judge(error) === 'gone') throw error
+      if (!(error instanceof DeviceError) || judge(error) === 'gone' || error.operation === 'flush') throw error
       this.#log.debug(`trim ignored: ${error.message}`)
     }
   }
@@ -260,6 +270,11 @@ export class RemapTarget implements Device {
         await this.#writeMain(piece.offset + done, zeroChunks(step), fua)
       }
     }
+  }
+
+  /** A read-only disk fails writes with an error that would otherwise pass for that of a bad block. */
+  #refuseReadOnly(operation: DeviceOperation, offset: number, length: number): void {
+    if (this.readOnly) throw new DeviceError('EPERM', this.name, operation, offset, length)
   }
 
   /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. */

@@ -11,13 +11,16 @@ export interface Limits {
   /** Data of one option; longer data is skipped and answered NBD_REP_ERR_TOO_BIG. */
   readonly optionLengthMax: number
   /**
-   * Requests of one connection, from reading the header until the kernel has taken the last byte of the reply. Nothing
-   * more is read from a connection that has reached this or the next limit.
+   * Requests of one connection, from the arrival of the whole request until the kernel has taken the last byte of the
+   * reply. Nothing more is read from a connection that has reached this or the next limit.
    */
   readonly requestsInFlightMax: number
   /** Payload bytes of these requests. The request that passes the limit is still served, so it may be exceeded by one. */
   readonly bytesInFlightMax: number
-  /** The same for all connections together. A connection with nothing in flight may always have one request. */
+  /**
+   * The same for all connections together. A connection with nothing in flight may always have one request: that, and
+   * one WRITE still arriving on each connection, is what can come on top.
+   */
   readonly bytesInFlightTotalMax: number
   /** A refused WRITE with a payload up to this is read to its end and answered; a longer one costs the connection. */
   readonly refusedPayloadMax: number

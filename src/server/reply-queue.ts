@@ -1,6 +1,6 @@
 /**
  * `ReplyQueue`: replies on their way to one client. What becomes ready in one turn of the event loop leaves in one
- * writev. A reply counts as gone, and what its request held is given back, only when the kernel has taken its last byte
+ * writev, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and what its request held is given back, only when the kernel has taken its last byte
  * or the connection is lost: that is how a client that does not read is noticed.
  */
 
@@ -8,6 +8,7 @@ import type { Socket } from 'node:net'
 
 export class ReplyQueue {
   readonly #socket: Socket
+  readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
   #replies: Buffer[] = []
   #bytes = 0
@@ -16,10 +17,19 @@ export class ReplyQueue {
     this.#scheduled = false
     this.#send()
   }
+  readonly #flushUnlessMoreFollows = (): void => {
+    // Each completion of the thread pool comes in a tick of its own; the immediate comes after all that are there.
+    if (this.#isMoreExpected()) setImmediate(this.#flush)
+    else this.#flush()
+  }
 
-  /** `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. */
-  constructor(socket: Socket, onGone: (requests: number, bytes: number) => void) {
+  /**
+   * `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. `isMoreExpected`
+   * says whether the device still works on requests.
+   */
+  constructor(socket: Socket, isMoreExpected: () => boolean, onGone: (requests: number, bytes: number) => void) {
     this.#socket = socket
+    this.#isMoreExpected = isMoreExpected
     this.#onGone = onGone
   }
 
@@ -29,7 +39,7 @@ export class ReplyQueue {
     this.#bytes += bytes
     if (this.#scheduled) return
     this.#scheduled = true
-    process.nextTick(this.#flush)
+    process.nextTick(this.#flushUnlessMoreFollows)
   }
 
   #send(): void {

@@ -42,6 +42,7 @@ import { wireError } from './errors.js'
 import { PAYLOAD_MAX, isReadOnly, type Export } from './export.js'
 import type { Limits } from './limits.js'
 import { ReplyQueue } from './reply-queue.js'
+import { Slab } from './slab.js'
 import { validate, type Terms } from './validate.js'
 
 /** What `advance` stopped for: more bytes, fewer requests in flight, or nothing, because no request will follow. */
@@ -72,6 +73,7 @@ export class Transmission {
   readonly #options: TransmissionOptions
   readonly #terms: Terms
   readonly #replies: ReplyQueue
+  readonly #slab = new Slab()
   /** A WRITE whose payload is still arriving. */
   #awaited: Request | undefined
   /** A refused WRITE with payload, and how much of that is still to come. */
@@ -83,9 +85,13 @@ export class Transmission {
 
   constructor(options: TransmissionOptions) {
     this.#options = options
-    this.#replies = new ReplyQueue(options.socket, (requests, bytes) => {
-      this.#release(requests, bytes)
-    })
+    this.#replies = new ReplyQueue(
+      options.socket,
+      () => this.#inDevice > 0,
+      (requests, bytes) => {
+        this.#release(requests, bytes)
+      },
+    )
     this.#terms = {
       size: options.export.device.size,
       readOnly: isReadOnly(options.export),
@@ -112,9 +118,7 @@ export class Transmission {
   end(): void {
     this.#ended = true
     this.#options.budget.stopWaiting(this.#options.onProgress)
-    const incomplete = this.#awaited
     this.#awaited = this.#refused = undefined
-    if (incomplete !== undefined) this.#release(1, incomplete.length)
   }
 
   #step(): TransmissionState | 'next' {
@@ -148,7 +152,7 @@ export class Transmission {
       this.#hold(0)
       this.#replies.push(this.#success(request), 0)
     } else if (request.type === NBD_CMD_WRITE) {
-      this.#hold(request.length)
+      // Held only once it is there: a client that announces payloads and never sends them takes nothing from others.
       this.#awaited = request
     } else {
       this.#hold(request.type === NBD_CMD_READ ? request.length : 0)
@@ -160,6 +164,7 @@ export class Transmission {
     const { reader } = this.#options
     if (reader.available < request.length) return 'hungry'
     this.#awaited = undefined
+    this.#hold(request.length)
     void this.#run(request, reader.consumeChunks(request.length))
     return 'next'
   }
@@ -193,7 +198,7 @@ export class Transmission {
     try {
       if (request.type === NBD_CMD_READ) {
         const head = this.#terms.structuredReplies ? READ_CHUNK_HEAD : SIMPLE_REPLY_LENGTH
-        reply = Buffer.allocUnsafe(head + request.length)
+        reply = this.#slab.allocate(head + request.length)
         await this.#options.export.device.read(request.offset, reply.subarray(head))
         this.#encodeReadHead(request, reply)
       } else {
@@ -257,7 +262,7 @@ export class Transmission {
       encodeChunkHeader(reply, { flags: NBD_REPLY_FLAG_DONE, type: NBD_REPLY_TYPE_NONE, cookie, length: 0 })
       return reply
     }
-    const reply = Buffer.allocUnsafe(SIMPLE_REPLY_LENGTH)
+    const reply = this.#slab.allocate(SIMPLE_REPLY_LENGTH)
     encodeSimpleReply(reply, { error: 0, cookie })
     return reply
   }
@@ -265,7 +270,7 @@ export class Transmission {
   #failure(request: Request, { error, offset }: Omit<ErrorChunk, 'message'>): Buffer {
     const { cookie } = request
     if (!this.#terms.structuredReplies) {
-      const reply = Buffer.allocUnsafe(SIMPLE_REPLY_LENGTH)
+      const reply = this.#slab.allocate(SIMPLE_REPLY_LENGTH)
       encodeSimpleReply(reply, { error, cookie })
       return reply
     }

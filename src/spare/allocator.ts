@@ -39,9 +39,9 @@ export class Allocator {
     return true
   }
 
-  /** Gives a reserved slot back unused. */
+  /** Gives a reserved slot back unused. One that a failed commit left in doubt stays reserved. */
   release(number: SlotNumber): void {
-    this.#reserved.delete(number)
+    if (this.#state(number) === 'free') this.#reserved.delete(number)
   }
 
   /** The slot was committed: its state went from `before` to what the table says now. */

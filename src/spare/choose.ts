@@ -6,6 +6,8 @@ import { isDeepStrictEqual } from 'node:util'
 import {
   encodeHeader,
   FORMAT_VERSION,
+  haveEqualSlots,
+  isBlockSize,
   layOut,
   pageDamage,
   pageSequence,
@@ -20,6 +22,12 @@ export type HeaderCopy = DecodedHeader | { readonly kind: 'unreadable'; readonly
 export interface BadCopy {
   readonly copy: number
   readonly reason: string
+}
+
+/** The numbers of `count` copies in the order in which they are rewritten. */
+export function badFirst(count: number, bad: readonly number[]): number[] {
+  const all = Array.from({ length: count }, (_, copy) => copy)
+  return [...all.filter((copy) => bad.includes(copy)), ...all.filter((copy) => !bad.includes(copy))]
 }
 
 export type HeaderChoice =
@@ -70,7 +78,9 @@ export function geometryProblem(geometry: Geometry, spareSize: number): string |
   if (spareSize < geometry.spareSize) {
     return `it was ${geometry.spareSize} bytes long when formatted and is ${spareSize} bytes now: it was truncated`
   }
-  const expected = layOut(geometry.mainSize, geometry.spareSize, geometry.blockSize)
+  const expected = isBlockSize(geometry.blockSize)
+    ? layOut(geometry.mainSize, geometry.spareSize, geometry.blockSize)
+    : undefined
   if (!expected || !isDeepStrictEqual(expected, geometry)) return 'its header describes an impossible layout'
   return undefined
 }
@@ -79,7 +89,7 @@ export type PageChoice =
   | { readonly kind: 'chosen'; readonly page: Buffer; readonly bad: readonly BadCopy[] }
   | { readonly kind: 'lost'; readonly bad: readonly BadCopy[] }
 
-/** Of the copies of one slot page (`undefined`: unreadable) the newest intact one. */
+/** Of the copies of one slot page (`undefined`: unreadable) the newest intact one; `lost` when they contradict. */
 export function choosePage(copies: readonly (Buffer | undefined)[], uuid: Buffer, page: number): PageChoice {
   const damages = copies.map((buffer, copy) => (buffer ? pageDamage(buffer, { uuid, page, copy }) : 'cannot be read'))
   const intact = copies.filter((buffer, copy): buffer is Buffer => buffer !== undefined && !damages[copy])
@@ -87,6 +97,10 @@ export function choosePage(copies: readonly (Buffer | undefined)[], uuid: Buffer
   const asBad = (reason: string | undefined, copy: number): BadCopy[] => (reason ? [{ copy, reason }] : [])
   if (!first) return { kind: 'lost', bad: damages.flatMap(asBad) }
   const newest = intact.reduce((best, buffer) => (pageSequence(buffer) > pageSequence(best) ? buffer : best), first)
+  const hasContradiction = intact.some(
+    (buffer) => pageSequence(buffer) === pageSequence(newest) && !haveEqualSlots(buffer, newest),
+  )
+  if (hasContradiction) return { kind: 'lost', bad: copies.map((_, copy) => ({ copy, reason: 'contradicts another' })) }
   const reasons = copies.map((buffer, copy) => {
     if (damages[copy] !== undefined || !buffer) return damages[copy]
     const sequence = pageSequence(buffer)

@@ -12,7 +12,16 @@
  */
 import { Packr } from 'msgpackr'
 import { crc32c } from '../util/crc32c.js'
-import { alignDown, alignUp, KiB, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
+import {
+  alignDown,
+  alignUp,
+  isPowerOfTwo,
+  KiB,
+  MiB,
+  SECTOR_SIZE,
+  type MainBlock,
+  type SlotNumber,
+} from '../util/units.js'
 
 export const FORMAT_VERSION = 1
 export const PAGE_SIZE = 4 * KiB
@@ -25,6 +34,9 @@ export const BLOCK_SIZE_MIN = SECTOR_SIZE
 /** 64 sectors: the lost mask of a slot has one bit for each. */
 export const BLOCK_SIZE_MAX = 64 * SECTOR_SIZE
 export const SLOTS_MAX = 0xffffffff
+
+export const isBlockSize = (size: number): boolean =>
+  isPowerOfTwo(size) && size >= BLOCK_SIZE_MIN && size <= BLOCK_SIZE_MAX
 
 // --- Geometry -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +179,9 @@ export function decodeHeader(page: Buffer, copy: number): DecodedHeader {
   if (foundCopy !== copy) return { kind: 'damaged', reason: `holds copy ${foundCopy} (misdirected write)` }
   const notes = decodeNotes(page)
   if (!notes) return { kind: 'damaged', reason: 'notes section cannot be read' }
+  if (page.readUInt32LE(H.initialisedPages) > page.readUInt32LE(H.slotPages)) {
+    return { kind: 'damaged', reason: 'more slot pages are initialised than there are' }
+  }
   return {
     kind: 'valid',
     header: {
@@ -198,10 +213,19 @@ function decodeNotes(page: Buffer): HeaderNotes | undefined {
   const length = page.readUInt32LE(H.notesLength)
   if (length > HEADER_SIZE - H.notes) return undefined
   try {
-    return packr.unpack(page.subarray(H.notes, H.notes + length)) as HeaderNotes
+    const notes: unknown = packr.unpack(page.subarray(H.notes, H.notes + length))
+    return isNotes(notes) ? notes : undefined
   } catch {
     return undefined
   }
+}
+
+/** A checksum does not say who wrote it: what is used later is looked at now. */
+function isNotes(value: unknown): value is HeaderNotes {
+  const { main } = (value ?? {}) as { readonly main?: Readonly<Record<string, unknown>> | null }
+  if (typeof main?.['id'] !== 'string' || typeof main['location'] !== 'string') return false
+  const fingerprint = main['fingerprint']
+  return Array.isArray(fingerprint) && fingerprint.every((crc) => typeof crc === 'number')
 }
 
 // --- Slots --------------------------------------------------------------------------------------------------------
@@ -281,6 +305,9 @@ export function sealPage(page: Buffer, place: PagePlace, sequence: number): Buff
 }
 
 export const pageSequence = (page: Buffer): number => readU64(page, P.sequence)
+
+/** Whether two pages say the same about their slots, whatever their place and sequence number. */
+export const haveEqualSlots = (a: Buffer, b: Buffer): boolean => a.subarray(P.slots).equals(b.subarray(P.slots))
 
 /** Why `page` is not the page that belongs in `place`; `undefined` when it is. */
 export function pageDamage(page: Buffer, place: PagePlace): string | undefined {

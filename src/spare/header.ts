@@ -3,13 +3,14 @@
  *
  *   for each copy in turn: write it, flush
  *
- * so that at most one copy is ever in flight, and a crash at any point leaves four whole ones. A copy that cannot be
- * written is given up and reported; the update succeeds while at least one copy was written.
+ * so that at most one copy is ever in flight, and a crash at any point leaves four whole ones. Copies that are known to be
+ * bad come first, so that a crash never finds the last intact one half written. A copy that cannot be written is given up
+ * and reported; the update succeeds while at least one copy was written.
  */
 import { DeviceError, type Device } from '../device/device.js'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import { chooseHeader, type HeaderChoice, type HeaderCopy } from './choose.js'
+import { badFirst, chooseHeader, type HeaderChoice, type HeaderCopy } from './choose.js'
 import { decodeHeader, encodeHeader, HEADER_OFFSETS, HEADER_SIZE, type Header } from './format.js'
 
 /** Reads all copies and chooses. Unreadable copies count as damaged ones. */
@@ -41,15 +42,21 @@ async function readCopy(device: Device, copy: number, offset: number): Promise<H
 
 /**
  * Writes `header` to all copies, one at a time.
+ * @param bad numbers of copies that are not intact
  * @returns how many copies were written
- * @throws DeviceError when not a single copy could be written
+ * @throws DeviceError when not a single copy could be written, or when one is in flight that cannot be flushed
  */
-export async function writeHeader(device: Device, header: Header, log: Log): Promise<number> {
+export async function writeHeader(
+  device: Device,
+  header: Header,
+  log: Log,
+  bad: readonly number[] = [],
+): Promise<number> {
   let written = 0
   let failure: unknown
-  for (const [copy, offset] of HEADER_OFFSETS.entries()) {
+  for (const copy of badFirst(HEADER_OFFSETS.length, bad)) {
     try {
-      await device.write(offset, [encodeHeader(header, copy)])
+      await device.write(HEADER_OFFSETS[copy] ?? 0, [encodeHeader(header, copy)])
       await device.flush()
       written++
     } catch (error) {
@@ -58,6 +65,8 @@ export async function writeHeader(device: Device, header: Header, log: Log): Pro
       log.error(
         `spare ${device.name}: header copy ${copy} cannot be written, going on with the others: ${error.message}`,
       )
+      // Whatever reached the disk of this copy must not be in flight together with the next one.
+      await device.flush()
     }
   }
   if (written === 0) throw failure

@@ -8,13 +8,14 @@
  *   4. resolve                   the caller inserts into the remap table and answers the guest
  *
  * Commits that arrive while one is under way share the next one's pages and flushes. A table copy that cannot be
- * written is given up and reported; a commit succeeds while at least one copy was written.
+ * written is given up and reported; a commit succeeds while at least one copy was written. The second copy is never
+ * begun while the first is in flight, so a crash leaves one whole.
  */
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
 import { slotNumber, type SlotNumber } from '../util/units.js'
-import { choosePage, type BadCopy } from './choose.js'
+import { badFirst, choosePage, type BadCopy } from './choose.js'
 import {
   emptyPage,
   indexInPage,
@@ -80,6 +81,11 @@ export class SlotTable {
     return Math.min(this.#pages.length * SLOTS_PER_PAGE, this.#geometry.slots)
   }
 
+  /** Whether the page of this slot is initialised. */
+  has(number: SlotNumber): boolean {
+    return number < this.initialisedSlots
+  }
+
   get(number: SlotNumber): Slot {
     return readSlot(this.#page(number), indexInPage(number))
   }
@@ -131,9 +137,15 @@ export class SlotTable {
     return findings
   }
 
-  /** Rewrites both copies of the pages found bad from the intact one, in commit order. @throws DeviceError */
+  /**
+   * Rewrites both copies of the pages found bad from the intact one. The bad copy goes first: a crash in the middle
+   * must not find the intact one half written. @throws DeviceError
+   */
   async repair(findings: readonly PageFinding[]): Promise<void> {
-    await this.#writePages(findings.filter((finding) => !finding.lost).map((finding) => finding.page))
+    for (let first = 0; first < SLOT_TABLE_COPIES; first++) {
+      const pages = findings.filter(({ lost, bad }) => !lost && bad[0]?.copy === first).map(({ page }) => page)
+      await this.#writePages(pages, badFirst(SLOT_TABLE_COPIES, [first]))
+    }
   }
 
   /**
@@ -191,13 +203,13 @@ export class SlotTable {
     return [...touched].sort((a, b) => a - b)
   }
 
-  /** Writes copy 0 of all these pages, flushes, then copy 1, and flushes again. */
-  async #writePages(numbers: readonly number[]): Promise<void> {
+  /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
+  async #writePages(numbers: readonly number[], copies = badFirst(SLOT_TABLE_COPIES, [])): Promise<void> {
     if (numbers.length === 0) return
     const sequences = numbers.map((number) => pageSequence(this.#pageAt(number)) + 1)
     let failure: unknown
     let written = 0
-    for (let copy = 0; copy < SLOT_TABLE_COPIES; copy++) {
+    for (const copy of copies) {
       try {
         await this.#writeCopy(copy, numbers, sequences)
         written++
@@ -205,6 +217,7 @@ export class SlotTable {
         if (!(error instanceof DeviceError)) throw error
         failure = error
         this.#log.error(`spare ${this.#device.name}: slot table copy ${copy} cannot be written: ${error.message}`)
+        await this.#device.flush()
       }
     }
     if (written === 0) throw failure

@@ -13,6 +13,7 @@ import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
 import { geometryProblem, type BadCopy } from './choose.js'
 import {
+  encodeHeader,
   FORMAT_VERSION,
   layOut,
   pageOf,
@@ -73,11 +74,12 @@ export class Spare {
     }
     if (!options.force) await refuseUnlessBlank(device)
     const uuid = randomBytes(16)
-    const slots = new SlotTable(device, geometry, uuid, log)
-    await wipeHeaders(device)
     const pages = Math.min(PAGES_PER_STRIDE, geometry.slotPages)
-    await slots.initialise(pages)
-    await writeHeader(device, newHeader(uuid, geometry, pages, main), log)
+    const header = newHeader(uuid, geometry, pages, main)
+    encodeHeader(header, 0) // throws when it does not fit, while the disk is still as it was
+    await wipeHeaders(device)
+    await new SlotTable(device, geometry, uuid, log).initialise(pages)
+    await writeHeader(device, header, log)
   }
 
   /**
@@ -121,7 +123,8 @@ export class Spare {
     this.refuseIfLost()
     await this.slots.repair(this.findings.pages)
     const notes = { ...this.#header.notes, main }
-    await this.#updateHeader({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, notes })
+    const bad = this.findings.headerCopies.map(({ copy }) => copy)
+    await this.#updateHeader({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, notes }, bad)
   }
 
   /** @throws RefusedError when a slot page has no intact copy: what it said is never guessed at */
@@ -186,9 +189,9 @@ export class Spare {
     return step
   }
 
-  async #updateHeader(change: Partial<Header>): Promise<void> {
+  async #updateHeader(change: Partial<Header>, bad: readonly number[] = []): Promise<void> {
     const next = { ...this.#header, ...change, sequence: this.#header.sequence + 1 }
-    await writeHeader(this.device, next, this.#log)
+    await writeHeader(this.device, next, this.#log, bad)
     this.#header = next
   }
 }

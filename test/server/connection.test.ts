@@ -142,6 +142,17 @@ void t.test('all clients together are bounded, and none is stopped by the others
   await until(() => server.bytesInFlight === 0)
 })
 
+void t.test('payloads that are announced and never sent take nothing from others', async (t) => {
+  const { connect, server } = await serve(t, { limits: { bytesInFlightTotalMax: 8 * KiB } })
+  const loud = await (await connect()).go()
+  loud.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(4 * KiB))
+  const other = await (await connect()).go()
+  other.request(nbd.NBD_CMD_READ, { length: 512 })
+  t.equal((await other.receiveSimpleReply()).error, 0)
+  await until(() => server.bytesInFlight === 0)
+  t.match(server.clients, [{ requestsInFlight: 0 }, { requestsInFlight: 0 }])
+})
+
 void t.test('close answers what is in flight, then closes the sockets', async (t) => {
   const { connect, device, server, path } = await serve(t)
   const slow = gate()

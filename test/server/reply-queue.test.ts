@@ -25,12 +25,13 @@ function slowSocket() {
   return { socket: stream as unknown as Socket, writes, takeAll }
 }
 
+const nothing = () => false
 const tick = () => new Promise((resolve) => setImmediate(resolve))
 
 void t.test('the replies of one tick leave in one write and count until the kernel has them', async (t) => {
   const { socket, writes, takeAll } = slowSocket()
   const gone: [number, number][] = []
-  const queue = new ReplyQueue(socket, (requests, bytes) => gone.push([requests, bytes]))
+  const queue = new ReplyQueue(socket, nothing, (requests, bytes) => gone.push([requests, bytes]))
   queue.push(Buffer.from('one'), 10)
   queue.push(Buffer.from('two'), 20)
   await tick()
@@ -53,7 +54,7 @@ void t.test('the replies of one tick leave in one write and count until the kern
 void t.test('replies to a lost socket are given back, too', async (t) => {
   const { socket } = slowSocket()
   let bytesGone = 0
-  const queue = new ReplyQueue(socket, (_, bytes) => (bytesGone += bytes))
+  const queue = new ReplyQueue(socket, nothing, (_, bytes) => (bytesGone += bytes))
   queue.push(Buffer.from('sent'), 1)
   await tick()
   queue.push(Buffer.from('queued'), 2)
@@ -62,4 +63,23 @@ void t.test('replies to a lost socket are given back, too', async (t) => {
   queue.push(Buffer.from('late'), 4)
   await tick()
   t.equal(bytesGone, 7)
+})
+
+void t.test('replies wait for those that become ready in the same turn, but only while there are any', async (t) => {
+  const { socket, writes } = slowSocket()
+  let expected = 1
+  const queue = new ReplyQueue(
+    socket,
+    () => expected > 0,
+    () => undefined,
+  )
+  queue.push(Buffer.from('one'), 0)
+  await new Promise<void>((resolve) => {
+    process.nextTick(resolve)
+  })
+  t.same(writes, [], 'the device still works on another one')
+  queue.push(Buffer.from('two'), 0)
+  expected = 0
+  await tick()
+  t.same(writes, [['one', 'two']])
 })
