@@ -1,5 +1,4 @@
 /** One question to a running server over its control socket. */
-import { QmpClient } from '../qmp/client.js'
 import { messageOf } from '../util/errors.js'
 
 /**
@@ -7,6 +6,7 @@ import { messageOf } from '../util/errors.js'
  * @throws Error with a sentence for people
  */
 export async function ask<T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> {
+  const { QmpClient } = await import('../qmp/client.js')
   let client
   try {
     client = await QmpClient.connect(control)

@@ -1,11 +1,12 @@
-/** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts and supervisor.ts. */
+/** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
 import { Command, Option } from 'commander'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { DISK_HELP, mainOption, parseBytes, parseCount, parseHostPort, type HostPort } from './options.js'
-import { serveAlone, serveAsWorker, type SessionOptions } from './session.js'
-import { isWorker, supervise } from './supervisor.js'
+import type { SessionOptions } from './session.js'
+import { Stop } from './stop.js'
+import { isWorker } from './worker.js'
 
 interface ServeCommandOptions {
   readonly main: string
@@ -68,11 +69,17 @@ Example:
     )
     .action(serve)
 
+/** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
   const session = sessionOptions(options)
-  if (isWorker()) await serveAsWorker(session)
-  else if (options.supervise) await supervise(session.address, session.log)
-  else await serveAlone(session)
+  const stop = Stop.onSignals()
+  if (options.supervise && !isWorker()) {
+    const { supervise } = await import('./supervisor.js')
+    await supervise(session.address, stop, session.log)
+    return
+  }
+  const { serveAlone, serveAsWorker } = await import('./session.js')
+  await (isWorker() ? serveAsWorker(session, stop) : serveAlone(session, stop))
 }
 
 function sessionOptions(options: ServeCommandOptions): SessionOptions {

@@ -1,7 +1,6 @@
 /** `nbd-remap verify`: is the metadata of a spare intact? Offline; changes nothing. */
 import { Command } from 'commander'
-import { openDisk } from '../device/open.js'
-import { verifySpare, type VerifyReport } from '../spare/verify.js'
+import type { VerifyReport } from '../spare/verify.js'
 import { stderrLog } from '../util/log.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
@@ -29,6 +28,7 @@ Example:
     .action(verify)
 
 async function verify(options: VerifyCommandOptions): Promise<void> {
+  const [{ openDisk }, { verifySpare }] = await Promise.all([import('../device/open.js'), import('../spare/verify.js')])
   const spare = await openDisk(options.spare, { readOnly: true, log: stderrLog() })
   try {
     const report = await verifySpare(spare.device)
