@@ -5,7 +5,7 @@
  * failed read is halved in the same way; of a block that stays bad, what can be read is saved and what cannot is lost,
  * and says so until it is rewritten.
  */
-import { DeviceError, type Device } from '../device/device.js'
+import { DeviceError, type Completion, type Device } from '../device/device.js'
 import type { Spare } from '../spare/spare.js'
 import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
@@ -134,7 +134,7 @@ export class Repair {
     }
   }
 
-  #writeSparePlain({ slot, offsetInBlock }: SparePiece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+  #writeSparePlain({ slot, offsetInBlock }: SparePiece, chunks: readonly Buffer[], fua: boolean): Completion {
     const { spare } = this.#parts
     return spare.device.write(spare.dataOffset(slot) + offsetInBlock, chunks, { fua })
   }

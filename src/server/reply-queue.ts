@@ -1,7 +1,8 @@
 /**
  * `ReplyQueue`: replies on their way to one client. What becomes ready in one turn of the event loop leaves in one
- * writev, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and what its request held is given back, only when the kernel has taken its last byte
- * or the connection is lost: that is how a client that does not read is noticed.
+ * write, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and what
+ * its request held is given back, only when the kernel has taken its last byte or the connection is lost: that is how a
+ * client that does not read is noticed.
  */
 
 import type { Socket } from 'node:net'
@@ -10,7 +11,9 @@ export class ReplyQueue {
   readonly #socket: Socket
   readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
-  #replies: Buffer[] = []
+  /** Neighbours in memory, which replies from one slab are, count as one. */
+  #pieces: Buffer[] = []
+  #requests = 0
   #bytes = 0
   #scheduled = false
   readonly #flush = (): void => {
@@ -35,7 +38,13 @@ export class ReplyQueue {
 
   /** `bytes` is what the request held. */
   push(reply: Buffer, bytes: number): void {
-    this.#replies.push(reply)
+    const last = this.#pieces.at(-1)
+    if (last?.buffer === reply.buffer && last.byteOffset + last.length === reply.byteOffset) {
+      this.#pieces[this.#pieces.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + reply.length)
+    } else {
+      this.#pieces.push(reply)
+    }
+    this.#requests++
     this.#bytes += bytes
     if (this.#scheduled) return
     this.#scheduled = true
@@ -43,18 +52,23 @@ export class ReplyQueue {
   }
 
   #send(): void {
-    const replies = this.#replies
+    const pieces = this.#pieces
+    const requests = this.#requests
     const bytes = this.#bytes
-    this.#replies = []
-    this.#bytes = 0
+    this.#pieces = []
+    this.#requests = this.#bytes = 0
     // Of a lost socket, too, the callback is called: with an error that nobody needs, because 'close' tells the same.
     const gone = (): void => {
-      this.#onGone(replies.length, bytes)
+      this.#onGone(requests, bytes)
     }
-    const last = replies.length - 1
+    const last = pieces.pop() ?? Buffer.alloc(0)
+    if (pieces.length === 0) {
+      this.#socket.write(last, gone)
+      return
+    }
     this.#socket.cork()
-    for (let i = 0; i < last; i++) this.#socket.write(replies[i] ?? Buffer.alloc(0))
-    this.#socket.write(replies[last] ?? Buffer.alloc(0), gone)
+    for (const piece of pieces) this.#socket.write(piece)
+    this.#socket.write(last, gone)
     this.#socket.uncork()
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Socket } from 'node:net'
-import { DeviceError, type WriteOptions, type ZeroOptions } from '../device/device.js'
+import { DeviceError, type Completion, type WriteOptions, type ZeroOptions } from '../device/device.js'
 import type { ByteReader } from '../nbd/byte-reader.js'
 import { commandName, errorName } from '../nbd/names.js'
 import {
@@ -66,6 +66,8 @@ const READ_CHUNK_HEAD = CHUNK_HEADER_LENGTH + DATA_OFFSET_LENGTH
 const FUA: WriteOptions = { fua: true }
 
 const isFua = ({ flags }: Request): boolean => (flags & NBD_CMD_FLAG_FUA) !== 0
+/** What a request counts for as long as it is in flight. */
+const bytesHeld = ({ type, length }: Request): number => (type === NBD_CMD_READ || type === NBD_CMD_WRITE ? length : 0)
 const describe = ({ type, length, offset }: Request): string =>
   `${commandName(type)} of ${length} bytes at offset ${offset}`
 
@@ -155,8 +157,8 @@ export class Transmission {
       // Held only once it is there: a client that announces payloads and never sends them takes nothing from others.
       this.#awaited = request
     } else {
-      this.#hold(request.type === NBD_CMD_READ ? request.length : 0)
-      void this.#run(request, [])
+      this.#hold(bytesHeld(request))
+      this.#run(request, [])
     }
   }
 
@@ -165,7 +167,7 @@ export class Transmission {
     if (reader.available < request.length) return 'hungry'
     this.#awaited = undefined
     this.#hold(request.length)
-    void this.#run(request, reader.consumeChunks(request.length))
+    this.#run(request, reader.consumeChunks(request.length))
     return 'next'
   }
 
@@ -192,28 +194,45 @@ export class Transmission {
     return 'next'
   }
 
-  async #run(request: Request, payload: readonly Buffer[]): Promise<void> {
-    this.#inDevice++
-    let reply: Buffer
+  /** A request that the device is done with at once is answered before this returns. */
+  #run(request: Request, payload: readonly Buffer[]): void {
+    const head = this.#terms.structuredReplies ? READ_CHUNK_HEAD : SIMPLE_REPLY_LENGTH
+    const reply = request.type === NBD_CMD_READ ? this.#slab.allocate(head + request.length) : undefined
+    let pending: Completion
     try {
-      if (request.type === NBD_CMD_READ) {
-        const head = this.#terms.structuredReplies ? READ_CHUNK_HEAD : SIMPLE_REPLY_LENGTH
-        reply = this.#slab.allocate(head + request.length)
-        await this.#options.export.device.read(request.offset, reply.subarray(head))
-        this.#encodeReadHead(request, reply)
-      } else {
-        await this.#change(request, payload)
-        reply = this.#success(request)
-      }
+      pending =
+        reply === undefined
+          ? this.#change(request, payload)
+          : this.#options.export.device.read(request.offset, reply.subarray(head))
     } catch (error) {
-      reply = this.#failure(request, this.#judge(request, error))
+      this.#fail(request, error)
+      return
+    }
+    if (pending === undefined) this.#answer(request, reply)
+    else void this.#answerLater(request, reply, pending)
+  }
+
+  async #answerLater(request: Request, reply: Buffer | undefined, pending: Promise<void>): Promise<void> {
+    this.#inDevice++
+    try {
+      await pending
+    } catch (error) {
+      this.#inDevice--
+      this.#fail(request, error)
+      return
     }
     this.#inDevice--
-    this.#replies.push(reply, request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE ? request.length : 0)
+    this.#answer(request, reply)
+  }
+
+  /** @param read the reply to READ, complete but for its head */
+  #answer(request: Request, read: Buffer | undefined): void {
+    if (read !== undefined) this.#encodeReadHead(request, read)
+    this.#replies.push(read ?? this.#success(request), bytesHeld(request))
   }
 
   /** Everything that goes to the device except READ. */
-  #change(request: Request, payload: readonly Buffer[]): Promise<void> {
+  #change(request: Request, payload: readonly Buffer[]): Completion {
     const { device } = this.#options.export
     const { offset, length } = request
     const options = isFua(request) ? FUA : undefined
@@ -229,6 +248,10 @@ export class Transmission {
       default:
         throw new InvariantError(`invariant broken: ${describe(request)} was let through`)
     }
+  }
+
+  #fail(request: Request, error: unknown): void {
+    this.#replies.push(this.#failure(request, this.#judge(request, error)), bytesHeld(request))
   }
 
   /** The one place where what a device call threw becomes an answer. */

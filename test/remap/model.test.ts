@@ -5,7 +5,7 @@
  * is lost). Run one seed again with SEED=...
  */
 import t from 'tap'
-import { DeviceError, type DeviceOperation } from '../../src/device/device.js'
+import { DeviceError, type Completion, type DeviceOperation } from '../../src/device/device.js'
 import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { RemapTarget } from '../../src/remap/target.js'
@@ -56,10 +56,10 @@ class Episode {
     const size = blocks * this.#blockSize + random.pick([0, 0, SECTOR_SIZE, 100, SECTOR_SIZE + 1])
     const content = random.bytes(size)
     this.#model = new DiskModel(content)
-    this.#mainDisk = new CrashingDevice(content, 'main')
+    this.#mainDisk = this.#newDisk(content, 'main')
     const slotsMax = random.pick([20, Math.min(700, Math.floor((2 * MiB) / this.#blockSize))])
     const slots = random.between(10, slotsMax)
-    this.#spareDisk = new CrashingDevice(8 * MiB + 12 * PAGE_SIZE + slots * this.#blockSize, 'spare')
+    this.#spareDisk = this.#newDisk(8 * MiB + 12 * PAGE_SIZE + slots * this.#blockSize, 'spare')
     this.#main = new FaultyDevice(this.#mainDisk, { tear: random })
     this.#spare = new FaultyDevice(this.#spareDisk, { tear: random })
   }
@@ -361,7 +361,7 @@ class Episode {
     await this.#reopenWith(images[0]!, images[1]!)
   }
 
-  #begin(request: Request, data: Buffer): Promise<void> {
+  async #begin(request: Request, data: Buffer): Promise<void> {
     const { kind, offset, length } = request
     if (kind === 'read') return this.#target.read(offset, Buffer.alloc(length))
     if (kind === 'trim') return this.#target.trim(offset, length)
@@ -371,17 +371,22 @@ class Episode {
 
   /** Another power cut, while the server starts. */
   async #stopWithinOpen(images: Buffer[]): Promise<void> {
-    this.#spareDisk = new CrashingDevice(images[1]!, 'spare')
-    this.#mainDisk = new CrashingDevice(images[0]!, 'main')
+    this.#spareDisk = this.#newDisk(images[1]!, 'spare')
+    this.#mainDisk = this.#newDisk(images[0]!, 'main')
     this.#spareDisk.stopAfter(this.#random.below(14))
     await Promise.race([this.#spareDisk.stopped, this.#open()])
     images[1] = this.#spareDisk.crash(this.#random)
     this.count.cuts++
   }
 
+  /** Some answers are there at once, others come later. */
+  #newDisk(content: Buffer | number, name: string): CrashingDevice {
+    return new CrashingDevice(content, name, () => this.#random.below(2) === 0)
+  }
+
   async #reopenWith(main: Buffer, spare: Buffer): Promise<void> {
-    this.#mainDisk = new CrashingDevice(main, 'main')
-    this.#spareDisk = new CrashingDevice(spare, 'spare')
+    this.#mainDisk = this.#newDisk(main, 'main')
+    this.#spareDisk = this.#newDisk(spare, 'spare')
     this.#flushFault = false
     await this.#open()
     if (this.#random.below(4) === 0) await this.#readAll()
@@ -425,7 +430,7 @@ class Episode {
   }
 }
 
-async function outcome(request: Promise<void>): Promise<DeviceError | undefined> {
+async function outcome(request: Completion): Promise<DeviceError | undefined> {
   try {
     await request
     return undefined
