@@ -10,9 +10,10 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
+import type { BoundAddress, ListenAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import { listenForClients } from './listen.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
 import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
@@ -28,7 +29,7 @@ const RESTART_PAUSE_MAX_MS = 5000
  */
 export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
   const supervisor = new Supervisor(stop, log)
-  const listener = await Listener.open(address, supervisor.admit, log)
+  const listener = await listenForClients(address, supervisor.admit, log)
   try {
     process.exitCode = await supervisor.run(listener.address)
   } finally {
