@@ -70,24 +70,27 @@ export async function serveAlone(options: SessionOptions): Promise<void> {
   }
 }
 
-/** Serves the connections that the supervisor hands over. */
+/** Waits for its turn, then serves the connections that the supervisor hands over. */
 export async function serveAsWorker(options: SessionOptions): Promise<void> {
   const room = new WaitingRoom()
   const supervisor = supervisedSockets(room.admit)
-  const isOrphan = await Promise.race([supervisor.turn.then(() => false), supervisor.orphaned.then(() => true)])
-  if (isOrphan) return
-  const uri = uriOf(supervisor.address, options.name)
-  const session = await Session.start(options, uri, room)
-  supervisor.orphaned.then(
-    () => {
+  try {
+    if (!(await supervisor.turn)) return
+    const uri = uriOf(supervisor.address, options.name)
+    const session = await Session.start(options, uri, room)
+    // Ctrl-C and systemd signal everybody, and then the supervisor passes it on: the second one must not cut the stop short.
+    for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, session.stop)
+    void supervisor.orphaned.then(() => {
       options.log.warn('the supervisor is gone: stopping')
       session.stop()
-    },
-    () => undefined,
-  )
-  supervisor.ready(uri)
-  await session.untilStopped()
-  supervisor.disconnect()
+    })
+    supervisor.ready(uri)
+    await session.untilStopped()
+  } finally {
+    room.close()
+    // The channel would keep this process alive.
+    supervisor.disconnect()
+  }
 }
 
 class Session {

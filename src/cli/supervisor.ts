@@ -8,7 +8,6 @@
  * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
@@ -16,7 +15,7 @@ import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
 
 const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
-/** A worker that served for less than this is restarted after a pause, which doubles up to the maximum. */
+/** When one worker after the other serves for less than this, there is a pause between them, doubled up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
@@ -48,7 +47,7 @@ class Supervisor {
   #standby: Worker | undefined
   #stopping = false
   #announced = false
-  #restartPauseMs = RESTART_PAUSE_MS
+  #restartPauseMs = 0
 
   constructor(log: Log) {
     this.#log = log
@@ -121,11 +120,11 @@ class Supervisor {
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
     this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
-      this.#restartPauseMs = RESTART_PAUSE_MS
+      this.#restartPauseMs = 0
       return
     }
     await pause(this.#restartPauseMs)
-    this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
+    this.#restartPauseMs = Math.min(Math.max(this.#restartPauseMs * 2, RESTART_PAUSE_MS), RESTART_PAUSE_MAX_MS)
   }
 }
 
@@ -217,9 +216,12 @@ class Worker {
 export interface SupervisedSockets {
   /** Where the supervisor listens. */
   readonly address: BoundAddress
-  /** Resolves when this worker's turn has come. Until then it must not touch anything that another one may use. */
-  readonly turn: Promise<void>
-  /** Resolves when the supervisor is gone. */
+  /**
+   * Resolves with true when this worker's turn has come, with false when it is never going to come. Until then the
+   * worker must not touch anything that another one may use.
+   */
+  readonly turn: Promise<boolean>
+  /** Resolves when the supervisor is gone, unless `disconnect` was called before. */
   readonly orphaned: Promise<void>
   ready(uri: string): void
   disconnect(): void
@@ -227,11 +229,17 @@ export interface SupervisedSockets {
 
 /** The worker's side: connections arrive over the channel to the supervisor. */
 export function supervisedSockets(onSocket: (socket: Socket) => void): SupervisedSockets {
-  const turn = new Promise<void>((resolve) => {
+  let leaving = false
+  const orphaned = new Promise<void>((resolve) => {
+    process.once('disconnect', () => {
+      if (!leaving) resolve()
+    })
+  })
+  const chosen = new Promise<boolean>((resolve) => {
     process.on('message', (message, socket) => {
       const order = message as Order
       if (order.kind === 'serve') {
-        resolve()
+        resolve(true)
         return
       }
       // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
@@ -242,12 +250,13 @@ export function supervisedSockets(onSocket: (socket: Socket) => void): Supervise
   })
   return {
     address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
-    turn,
-    orphaned: once(process, 'disconnect').then(() => undefined),
+    turn: Promise.race([chosen, orphaned.then(() => false)]),
+    orphaned,
     ready: (uri) => {
       report({ kind: 'ready', uri })
     },
     disconnect: () => {
+      leaving = true
       if (process.connected) process.disconnect()
     },
   }
