@@ -6,6 +6,7 @@ import type { QmpMonitor } from '../qmp/monitor.js'
 import { Listener } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { claimSocketPath } from '../util/socket-path.js'
+import { advising } from './listen.js'
 import { WaitingRoom } from './waiting-room.js'
 
 export class ControlSocket {
@@ -17,11 +18,13 @@ export class ControlSocket {
     this.#room = room
   }
 
-  /** @throws SocketPathError, ListenError */
-  static async listen(path: string, log: Log): Promise<ControlSocket> {
-    await claimSocketPath(path)
-    const room = new WaitingRoom()
-    return new ControlSocket(await listenPrivately(path, room, log), room)
+  /** @throws Error with a sentence for people */
+  static listen(path: string, log: Log): Promise<ControlSocket> {
+    return advising('--control', async () => {
+      await claimSocketPath(path)
+      const room = new WaitingRoom()
+      return new ControlSocket(await listenPrivately(path, room, log), room)
+    })
   }
 
   open(monitor: QmpMonitor): void {

@@ -6,21 +6,22 @@
 import type { Socket } from 'node:net'
 import { CONTROL_EVENTS } from '../control/events.js'
 import { controlCommands } from '../control/commands.js'
-import { openDisk, type OpenedDisk } from '../device/open.js'
+import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventSink } from '../remap/events.js'
-import { formatPair, Pair, type PairDisks } from '../remap/pair.js'
+import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
-import { Listener, type BoundAddress } from '../server/listener.js'
+import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
+import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
 import type { Stop } from './stop.js'
-import { supervisedSockets } from './worker.js'
 import { WaitingRoom } from './waiting-room.js'
+import { supervisedSockets } from './worker.js'
 
 export interface SessionOptions {
   readonly main: string
@@ -39,7 +40,7 @@ export interface SessionOptions {
 /** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
 export async function serveAlone(options: SessionOptions, stop: Stop): Promise<void> {
   const room = new WaitingRoom()
-  const listener = await Listener.open(options.address, room.admit, options.log)
+  const listener = await listenForClients(options.address, room.admit, options.log)
   try {
     const uri = uriOf(listener.address, options.name)
     const session = await Session.start(options, uri, stop)
@@ -165,7 +166,7 @@ function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServe
   const { target } = pair
   return new NbdServer({
     exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: options.readOnly },
+      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
     ],
     log: options.log,
     onClientConnected: (client) => {
@@ -178,24 +179,20 @@ function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServe
 }
 
 async function openPair(options: SessionOptions, { emit }: EventHub): Promise<Pair> {
-  const disks = await openDisks(options)
+  const disks = await openDisks(options, {
+    mainReadOnly: options.readOnly,
+    spareReadOnly: options.readOnly,
+    log: options.log,
+  })
   try {
     if (options.create) await createIfBlank(disks, options)
     const { policy, acceptMain, log } = options
-    return await Pair.open(disks, { policy, acceptMain, log, emit })
+    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
+    warnOfBlockSize(options, pair)
+    return pair
   } catch (error) {
     await disks.main.device.close()
     await disks.spare.device.close()
-    throw error
-  }
-}
-
-async function openDisks({ main, spare, readOnly, log }: SessionOptions): Promise<PairDisks> {
-  const openedMain = await openDisk(main, { readOnly, log })
-  try {
-    return { main: openedMain, spare: await openDisk(spare, { readOnly, log }) }
-  } catch (error) {
-    await openedMain.device.close()
     throw error
   }
 }
@@ -205,6 +202,12 @@ async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise
   const { blockSize, log } = options
   await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
   log.info(`${options.spare} was blank and is formatted now`)
+}
+
+function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { target }: Pair): void {
+  const { blockSize } = target.spare
+  if (wanted === undefined || wanted === blockSize) return
+  log.warn(`${spare} is formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`)
 }
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined

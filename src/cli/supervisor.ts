@@ -10,14 +10,15 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
+import type { BoundAddress, ListenAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import { listenForClients } from './listen.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
 import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
 
-/** A worker that served for less than this is restarted after a pause, which doubles up to the maximum. */
+/** When one worker after the other serves for less than this, there is a pause between them, doubled up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
@@ -28,7 +29,7 @@ const RESTART_PAUSE_MAX_MS = 5000
  */
 export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
   const supervisor = new Supervisor(stop, log)
-  const listener = await Listener.open(address, supervisor.admit, log)
+  const listener = await listenForClients(address, supervisor.admit, log)
   try {
     process.exitCode = await supervisor.run(listener.address)
   } finally {
@@ -45,7 +46,7 @@ class Supervisor {
   #worker: Worker | undefined
   #standby: Worker | undefined
   #announced = false
-  #restartPauseMs = RESTART_PAUSE_MS
+  #restartPauseMs = 0
 
   constructor(stop: Stop, log: Log) {
     this.#stop = stop
@@ -126,11 +127,11 @@ class Supervisor {
     if (this.#stop.isRequested) return
     this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
-      this.#restartPauseMs = RESTART_PAUSE_MS
+      this.#restartPauseMs = 0
       return
     }
     await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(ignoreError)
-    this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
+    this.#restartPauseMs = Math.min(Math.max(this.#restartPauseMs * 2, RESTART_PAUSE_MS), RESTART_PAUSE_MAX_MS)
   }
 }
 

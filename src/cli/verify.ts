@@ -4,7 +4,7 @@ import type { VerifyReport } from '../spare/verify.js'
 import { stderrLog } from '../util/log.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
-import { DISK_HELP, jsonOption } from './options.js'
+import { jsonOption, spareOption } from './options.js'
 
 interface VerifyCommandOptions {
   readonly spare: string
@@ -14,7 +14,7 @@ interface VerifyCommandOptions {
 export const verifyCommand = (): Command =>
   new Command('verify')
     .description('Check every copy of the metadata on a spare that is not being served. Changes nothing.')
-    .requiredOption('--spare <spare>', `the spare: ${DISK_HELP}`)
+    .addOption(spareOption('the spare'))
     .addOption(jsonOption())
     .addHelpText(
       'after',

@@ -54,10 +54,15 @@ export class RemapTarget implements Device {
   #spareFlush: Promise<void> = Promise.resolve()
 
   constructor(options: RemapTargetOptions) {
-    const { main, spare, emit, log } = options
+    const { main, spare, log } = options
     this.main = main
     this.spare = spare
     this.#log = log
+    // Whatever changes a level is told to the world, so this is where the levels are kept up.
+    const emit: RemapEventSink = (event, data) => {
+      this.#updateLevels()
+      options.emit(event, data)
+    }
     this.table = new RemapTable(Math.ceil(main.size / spare.blockSize), ({ from, to, count }) => {
       log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
       log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
@@ -65,13 +70,14 @@ export class RemapTarget implements Device {
     })
     const generation = this.#fillTable()
     this.placement = new Placement(spare, this.table, generation, emit, log)
-    this.#repair = new Repair({ ...options, placement: this.placement, statistics: this.statistics })
+    this.#repair = new Repair({ ...options, emit, placement: this.placement, statistics: this.statistics })
     this.#placements = {
       blockSize: spare.blockSize,
       lookup: (block) => this.table.lookup(block),
       skipUnmapped: (block) => this.table.skipUnmapped(block),
       hasLost: (slot) => spare.slots.hasLost(slot),
     }
+    this.#updateLevels()
   }
 
   get name(): string {
@@ -143,6 +149,14 @@ export class RemapTarget implements Device {
   /** Retires the slots that lost to a newer one, so that they never come back. Before anything is served. */
   async settle(): Promise<void> {
     await this.placement.retire(this.#superseded)
+    this.#updateLevels()
+  }
+
+  #updateLevels(): void {
+    this.statistics.remaps = this.table.count
+    this.statistics.buckets = this.table.buckets
+    this.statistics.resizes = this.table.resizes
+    this.statistics.freeBlocks = this.spare.free
   }
 
   /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
