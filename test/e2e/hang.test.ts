@@ -1,0 +1,56 @@
+/** Promise P8: a main disk that hangs stops its own requests and nothing else. */
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { RemapServer } from '../../qemu/remap-server.js'
+import { StorageDaemon } from '../../qemu/storage-daemon.js'
+import { packageRoot } from '../../src/cli/package-version.js'
+import { NbdClient } from '../../src/nbd/client.js'
+import { MiB } from '../../src/util/units.js'
+
+interface Status {
+  readonly clients: readonly { readonly 'requests-in-flight': number }[]
+}
+
+void t.test('the control socket answers while the main disk hangs, and the requests go on when it wakes', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'nbd-hang-'))
+  t.teardown(() => rm(directory, { recursive: true }))
+  for (const name of ['main.img', 'spare.img']) {
+    await writeFile(join(directory, name), '')
+    await truncate(join(directory, name), 32 * MiB)
+  }
+  await using daemon = await StorageDaemon.start({
+    directory,
+    disks: [{ name: 'main', file: join(directory, 'main.img') }],
+  })
+  await using server = await RemapServer.start({
+    program: join(packageRoot(), 'dist/src/cli/main.js'),
+    directory,
+    main: daemon.uri('main'),
+    spare: join(directory, 'spare.img'),
+    args: ['--create'],
+  })
+  const client = await NbdClient.connect(server.uri)
+  await client.write(0, [Buffer.alloc(4096, 'before')])
+
+  await daemon.process.kill('SIGSTOP')
+  const content = Buffer.alloc(4096)
+  const reads = [client.read(0, content), client.write(8192, [Buffer.alloc(512, 'during')])]
+  const control = await server.control()
+  const queue = async (): Promise<number> => {
+    const status = (await control.execute('query-status')) as Status
+    return status.clients[0]?.['requests-in-flight'] ?? 0
+  }
+  // The requests and the queries travel on different sockets: ask until they have met.
+  while ((await queue()) < reads.length);
+  t.equal(await queue(), 2, 'both requests hang, and the query is answered')
+  t.match(await control.execute('query-stats'), { writes: 2 })
+  t.match(await control.execute('query-remaps'), { remaps: [], total: 0 })
+  await control.close()
+
+  await daemon.process.kill('SIGCONT')
+  await Promise.all(reads)
+  t.same(content, Buffer.alloc(4096, 'before'), 'the read that hung has its data')
+  await client.disconnect()
+})
