@@ -4,11 +4,10 @@
  * wait.
  */
 import type { Socket } from 'node:net'
-import { CONTROL_EVENTS } from '../control/events.js'
-import { controlCommands } from '../control/commands.js'
+import type { Facts } from '../control/messages.js'
+import { controlOperations } from '../control/operations.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
-import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
@@ -16,7 +15,7 @@ import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
-import { ControlSocket } from './control-socket.js'
+import { ControlThread } from './control-thread.js'
 import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
 import type { Stop } from './stop.js'
@@ -41,15 +40,17 @@ export interface SessionOptions {
 export async function serveAlone(options: SessionOptions, stop: Stop): Promise<void> {
   const room = new WaitingRoom()
   const listener = await listenForClients(options.address, room.admit, options.log)
+  const control = startControl(options)
   try {
     const uri = uriOf(listener.address, options.name)
-    const session = await Session.start(options, uri, stop)
+    const session = await Session.start(options, uri, stop, control)
     room.open(session.accept)
     if (!stop.isRequested) process.stdout.write(`${uri}\n`)
     await session.untilStopped()
   } finally {
     room.close()
     listener.close()
+    await control?.close()
   }
 }
 
@@ -59,69 +60,54 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
   const supervisor = supervisedSockets(room.admit, () => {
     stop.request('the supervisor is gone')
   })
+  const control = startControl(options)
   try {
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options.name)
-    const session = await Session.start(options, uri, stop)
+    const session = await Session.start(options, uri, stop, control)
     room.open(session.accept)
     supervisor.ready(uri)
     await session.untilStopped()
   } finally {
     room.close()
     supervisor.disconnect()
+    await control?.close()
   }
 }
+
+/** It boots while there is other work to do. */
+const startControl = ({ control, log }: SessionOptions): ControlThread | undefined =>
+  control === undefined ? undefined : new ControlThread(log)
 
 class Session {
   readonly #options: SessionOptions
   readonly #stop: Stop
   readonly #pair: Pair
   readonly #server: NbdServer
-  readonly #monitor: QmpMonitor
-  readonly #control: ControlSocket | undefined
 
-  private constructor(
-    options: SessionOptions,
-    uri: string,
-    stop: Stop,
-    { pair, hub, control }: { pair: Pair; hub: EventHub; control: ControlSocket | undefined },
-  ) {
+  private constructor(options: SessionOptions, stop: Stop, pair: Pair, server: NbdServer) {
     this.#options = options
     this.#stop = stop
     this.#pair = pair
-    this.#control = control
-    this.#server = newServer(options, pair, hub)
-    this.#monitor = new QmpMonitor({
-      version: qmpVersion('nbd-remap', packageVersion()),
-      events: CONTROL_EVENTS,
-      log: options.log,
-      commands: controlCommands({
-        target: pair.target,
-        policy: options.policy,
-        version: packageVersion(),
-        exportName: options.name,
-        uri,
-        startedAt: new Date(),
-        nbdClients: () => this.#server.clients,
-        quit: () => {
-          stop.request('told to quit')
-        },
-      }),
-    })
-    hub.connect(this.#monitor)
-    control?.open(this.#monitor)
+    this.#server = server
   }
 
-  static async start(options: SessionOptions, uri: string, stop: Stop): Promise<Session> {
-    const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
-    try {
-      const hub = new EventHub()
-      return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control })
-    } catch (error) {
-      control?.close()
-      throw error
+  static async start(
+    options: SessionOptions,
+    uri: string,
+    stop: Stop,
+    control: ControlThread | undefined,
+  ): Promise<Session> {
+    if (options.control !== undefined) await control?.listen(options.control)
+    const pair = await openPair(options, control?.emit ?? (() => undefined))
+    const server = newServer(options, pair, control)
+    const quit = (): void => {
+      stop.request('told to quit')
     }
+    const operations = controlOperations({ target: pair.target, policy: options.policy, quit })
+    control?.open(factsOf(options, uri, pair), operations, () => server.clients)
+    return new Session(options, stop, pair, server)
   }
 
   readonly accept = (socket: Socket): void => {
@@ -133,52 +119,48 @@ class Session {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
     await this.#server.close()
-    try {
-      await this.#pair.close()
-    } finally {
-      await this.#monitor.close()
-      this.#control?.close()
-    }
+    await this.#pair.close()
     this.#options.log.info('stopped')
   }
 }
 
-/** Events happen before there is a monitor to tell them to: repairs at the start, for example. */
-class EventHub {
-  #monitor: QmpMonitor | undefined
-  readonly emit: RemapEventSink = (event, data) => {
-    this.#monitor?.emit(event, { ...data })
-  }
-
-  connect(monitor: QmpMonitor): void {
-    this.#monitor = monitor
-  }
-
-  client(
-    event: 'CLIENT_CONNECTED' | 'CLIENT_DISCONNECTED',
-    client: { id: number; address: string; exportName: string },
-  ): void {
-    this.#monitor?.emit(event, { id: client.id, address: client.address, 'export-name': client.exportName })
+function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts {
+  const { main, spare } = target
+  return {
+    version: packageVersion(),
+    exportName: name,
+    uri,
+    startedAt: new Date(),
+    readOnly: target.readOnly,
+    blockSize: spare.blockSize,
+    main: { name: main.name, size: main.size },
+    spare: {
+      name: spare.device.name,
+      size: spare.device.size,
+      totalBlocks: spare.geometry.slots,
+      uuid: spare.header.uuid.toString('hex'),
+    },
+    statistics: target.statistics.memory,
   }
 }
 
-function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServer {
-  const { target } = pair
-  return new NbdServer({
+function newServer(options: SessionOptions, { target }: Pair, control: ControlThread | undefined): NbdServer {
+  const server = new NbdServer({
     exports: [
       { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
     ],
     log: options.log,
     onClientConnected: (client) => {
-      hub.client('CLIENT_CONNECTED', client)
+      control?.tellClients('CLIENT_CONNECTED', client, server.clients)
     },
     onClientDisconnected: (client) => {
-      hub.client('CLIENT_DISCONNECTED', client)
+      control?.tellClients('CLIENT_DISCONNECTED', client, server.clients)
     },
   })
+  return server
 }
 
-async function openPair(options: SessionOptions, { emit }: EventHub): Promise<Pair> {
+async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<Pair> {
   const disks = await openDisks(options, {
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,

@@ -5,6 +5,7 @@ import { ask, show, type ShowOptions } from './ask.js'
 import { controlOption, jsonOption, watchOption } from './options.js'
 
 interface Status {
+  readonly 'data-plane': 'running' | 'stalled'
   readonly pid: number
   readonly version: string
   readonly 'started-at': string
@@ -36,6 +37,7 @@ function describe(status: Status): string {
   const used = spare['total-blocks'] - spare['free-blocks']
   const lines = [
     `server:   nbd-remap ${status.version}, pid ${status.pid}, since ${status['started-at']}`,
+    ...(status['data-plane'] === 'stalled' ? ['STALLED:  a disk hangs; what follows is what was known before'] : []),
     `export:   ${status.uri}${status['read-only'] ? ' (read-only)' : ''}`,
     `main:     ${main.name}, ${formatBytes(main.size)}`,
     `spare:    ${spare.name}, ${used} of ${spare['total-blocks']} blocks used (${formatBytes(status['block-size'])} each)`,
