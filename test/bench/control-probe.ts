@@ -1,66 +1,33 @@
 /**
- * Asks the control socket `query-status` at a fixed pace and keeps how long each answer took. The next question does not
- * wait for the last answer: one long wait counts as often as questions fell into it.
+ * Asks the control socket of our server while something else goes on, from a thread of its own: what this thread does
+ * meanwhile would count as time that the server took.
  */
-import { QmpClient } from '../../src/qmp/index.js'
+import { once } from 'node:events'
+import { Worker } from 'node:worker_threads'
 
-const PERIOD_MS = 20
-
-export class ControlProbe {
-  readonly #client: QmpClient
-  readonly #latenciesMs: number[] = []
-  readonly #answers: Promise<void>[] = []
-  readonly #timer: NodeJS.Timeout
-  #failure: Error | undefined
-
-  private constructor(client: QmpClient) {
-    this.#client = client
-    this.#ask()
-    this.#timer = setInterval(() => {
-      this.#ask()
-    }, PERIOD_MS)
-  }
-
-  static async start(controlPath: string): Promise<ControlProbe> {
-    return new ControlProbe(await QmpClient.connect(controlPath))
-  }
-
-  /** Waits for the answers that are due. @returns all latencies @throws the first failed query's error */
-  async stop(): Promise<readonly number[]> {
-    clearInterval(this.#timer)
-    await Promise.all(this.#answers)
-    await this.#client.close()
-    if (this.#failure !== undefined) throw this.#failure
-    return this.#latenciesMs
-  }
-
-  #ask(): void {
-    const askedMs = performance.now()
-    const answered = this.#client.execute('query-status').then(
-      () => {
-        this.#latenciesMs.push(performance.now() - askedMs)
-      },
-      (error: unknown) => {
-        this.#failure ??= error instanceof Error ? error : new Error(String(error))
-      },
-    )
-    this.#answers.push(answered)
-  }
+export interface Probed<T> {
+  readonly result: T
+  /** How long each answer took. */
+  readonly latenciesMs: readonly number[]
 }
 
-/** Runs `work` while the control socket is asked. Without a control socket there are no latencies. */
-export async function whileProbed<T>(
-  controlPath: string | undefined,
-  work: () => Promise<T>,
-): Promise<{ readonly result: T; readonly latenciesMs: readonly number[] }> {
+/**
+ * Runs `work` while the control socket is asked. Without a control socket there are no latencies.
+ * @throws what `work` throws, else the error of a query that failed
+ */
+export async function whileProbed<T>(controlPath: string | undefined, work: () => Promise<T>): Promise<Probed<T>> {
   if (controlPath === undefined) return { result: await work(), latenciesMs: [] }
-  const probe = await ControlProbe.start(controlPath)
-  let result
+  const worker = new Worker(new URL('./control-probe-thread.js', import.meta.url), { workerData: controlPath })
   try {
-    result = await work()
-  } catch (error) {
-    await probe.stop().catch(() => undefined)
-    throw error
+    // `once` rejects when the thread fails first.
+    await once(worker, 'message')
+    const answered = once(worker, 'message')
+    answered.catch(() => undefined)
+    const result = await work()
+    worker.postMessage('stop')
+    const [latenciesMs] = (await answered) as [readonly number[]]
+    return { result, latenciesMs }
+  } finally {
+    await worker.terminate()
   }
-  return { result, latenciesMs: await probe.stop() }
 }
