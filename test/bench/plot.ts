@@ -7,7 +7,7 @@ import { formatGoal, formatValue, formatVerdict } from './table.js'
 
 const LABEL_WIDTH = 330
 const PLOT_WIDTH = 360
-const VERDICT_WIDTH = 190
+const VERDICT_WIDTH = 205
 const WIDTH = LABEL_WIDTH + PLOT_WIDTH + VERDICT_WIDTH
 const ROW_HEIGHT = 28
 const BAR_HEIGHT = 14
@@ -62,7 +62,7 @@ function bar(job: JobSummary, top: number, x: (ratio: number) => number): string
   const barTop = middle - BAR_HEIGHT / 2
   return [
     label,
-    `<rect x="${x(0)}" y="${barTop}" width="${round(x(job.value) - x(0))}" height="${BAR_HEIGHT}" rx="2" fill="${job.met ? MET : MISSED}"/>`,
+    `<rect x="${x(0)}" y="${barTop}" width="${round(x(job.value) - x(0))}" height="${BAR_HEIGHT}" rx="2" fill-opacity="0.65" fill="${job.met ? MET : MISSED}"/>`,
     `<line x1="${x(job.range.min)}" x2="${x(job.range.max)}" y1="${middle}" y2="${middle}" stroke="${TEXT}" stroke-width="1.5"/>`,
     goal,
     `<text x="${WIDTH - VERDICT_WIDTH + 10}" y="${middle + 4.5}">${escape(verdict)}</text>`,
