@@ -1,99 +1,137 @@
 /**
  * `serve --supervise`: the parent holds the listening socket and accepts connections; a child, the worker, serves them.
  * When the worker dies, QEMU reconnects at once, its connection waits in the parent, and the next worker takes it over:
- * the guest sees a pause of the time that a start takes, and no error.
+ * the guest sees a short pause, and no error. The next worker exists already: the stand-by is started and loaded while
+ * the first one serves, and waits for its turn before it touches a disk.
+ *
+ * The invariant: a connection is the supervisor's until a worker has said that it took it. QEMU reconnects before the
+ * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
+import type { BoundAddress, ListenAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import { listenForClients } from './listen.js'
+import type { Stop } from './stop.js'
+import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
+import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
 
-const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
-/** A worker that lived shorter than this is restarted after a pause, which doubles up to the maximum. */
+/** When one worker after the other serves for less than this, there is a pause between them, doubled up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
 
-/** From the worker to its supervisor: it takes connections from now on. */
-interface ReadyMessage {
-  readonly kind: 'ready'
-  readonly uri: string
-}
-
-export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
-
-/** Runs until the worker ends on its own account or a signal stops both; sets the exit code of the process. */
-export async function supervise(address: ListenAddress, log: Log): Promise<void> {
-  const supervisor = new Supervisor(log)
-  const listener = await Listener.open(address, supervisor.admit, log)
-  process.on('SIGTERM', supervisor.stop).on('SIGINT', supervisor.stop)
-  process.exitCode = await supervisor.run(listener.address)
-  process.off('SIGTERM', supervisor.stop).off('SIGINT', supervisor.stop)
-  listener.close()
+/**
+ * Runs until the worker ends on its own account or a stop is wanted; sets the exit code of the process. The worker says
+ * itself why it ended.
+ */
+export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
+  const supervisor = new Supervisor(stop, log)
+  const listener = await listenForClients(address, supervisor.admit, log)
+  try {
+    process.exitCode = await supervisor.run(listener.address)
+  } finally {
+    listener.close()
+    await supervisor.close()
+  }
 }
 
 class Supervisor {
+  readonly #stop: Stop
   readonly #log: Log
-  readonly #queue: Socket[] = []
+  readonly #stopPausing = new AbortController()
+  #waiting: Socket[] = []
   #worker: Worker | undefined
-  #stopping = false
+  #standby: Worker | undefined
   #announced = false
-  #restartPauseMs = RESTART_PAUSE_MS
+  #restartPauseMs = 0
 
-  constructor(log: Log) {
+  constructor(stop: Stop, log: Log) {
+    this.#stop = stop
     this.#log = log
+    void stop.requested.then(() => {
+      this.#worker?.stop()
+      this.#stopPausing.abort()
+    })
   }
 
   readonly admit = (socket: Socket): void => {
+    // Nobody reads from it here, but a client that leaves may still be heard of.
+    socket.on('error', () => undefined)
     if (this.#worker?.isReady) this.#worker.hand(socket)
-    else this.#queue.push(socket)
+    else this.#keep([socket])
   }
 
-  readonly stop = (): void => {
-    this.#stopping = true
-    this.#worker?.stop()
-  }
-
-  /** Starts workers until one ends for good. @returns the exit code */
+  /** Starts workers until one ends for good. @returns the exit code. @throws Error when it was killed at the start or the stop */
   async run(address: BoundAddress): Promise<number> {
-    let exitCode: number | undefined
-    while (exitCode === undefined) {
-      const started = Date.now()
-      const worker = new Worker(address, this.#onReady)
+    while (!this.#stop.isRequested) {
+      const worker = this.#takeStandby() ?? new Worker(address)
       this.#worker = worker
-      this.#log.info(`worker ${worker.pid} started`)
+      const started = Date.now()
+      this.#log.info(`worker ${worker.pid} serves`)
+      worker.serve((uri) => {
+        this.#onReady(address, uri)
+      })
       const exit = await worker.exited
-      exitCode = this.#finalCode(exit.code)
-      if (exitCode === undefined) await this.#prepareRestart(worker.pid, exit, Date.now() - started)
-      if (this.#stopping) exitCode ??= EXIT.failed
+      this.#keep(worker.notTaken)
+      const exitCode = this.#finalCode(exit)
+      if (exitCode !== undefined) return exitCode
+      await this.#prepareRestart(worker.pid, exit, Date.now() - started)
     }
-    for (const socket of this.#queue) socket.destroy()
-    return exitCode
+    if (!this.#worker) return EXIT.done
+    throw new Error('the worker died before it could stop in good order: the next start repairs the metadata')
   }
 
-  readonly #onReady = (uri: string): void => {
-    if (!this.#announced) process.stdout.write(`${uri}\n`)
+  #onReady(address: BoundAddress, uri: string): void {
+    if (!this.#announced && !this.#stop.isRequested) process.stdout.write(`${uri}\n`)
     this.#announced = true
-    for (const socket of this.#queue.splice(0)) this.#worker?.hand(socket)
+    for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
+    if (!this.#stop.isRequested) this.#standby = new Worker(address)
   }
 
-  /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
-  #finalCode(code: number | null): number | undefined {
-    const isFinal = this.#stopping || code === EXIT.done || code === EXIT.refused || !this.#announced
-    return isFinal ? (code ?? EXIT.failed) : undefined
+  /** One that died while it waited is no loss: the next one just takes longer to start. */
+  #takeStandby(): Worker | undefined {
+    const standby = this.#standby
+    this.#standby = undefined
+    return standby?.isAlive ? standby : undefined
+  }
+
+  #keep(sockets: readonly Socket[]): void {
+    this.#waiting.push(...sockets)
+    for (const socket of this.#waiting.splice(0, Math.max(0, this.#waiting.length - CONNECTIONS_WAITING_MAX)))
+      socket.destroy()
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#waiting) socket.destroy()
+    this.#standby?.stop()
+    await this.#standby?.exited
+  }
+
+  /**
+   * A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`.
+   * @throws Error when a worker was killed before anybody heard of it
+   */
+  #finalCode({ code, signal }: WorkerExit): number | undefined {
+    if (code === EXIT.done || code === EXIT.refused) return code
+    // Our own signal, before the worker was able to hear it: it has done nothing yet.
+    if (this.#stop.isRequested && signal === 'SIGTERM') return EXIT.done
+    if (this.#announced && !(this.#stop.isRequested && code !== null)) return undefined
+    if (code === null) throw new Error(`the server was ended by ${signal ?? '?'} before it was ready`)
+    return code
   }
 
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
-    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
+    if (this.#stop.isRequested) return
+    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
-      this.#restartPauseMs = RESTART_PAUSE_MS
+      this.#restartPauseMs = 0
       return
     }
-    await pause(this.#restartPauseMs)
-    this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
+    await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(ignoreError)
+    this.#restartPauseMs = Math.min(Math.max(this.#restartPauseMs * 2, RESTART_PAUSE_MS), RESTART_PAUSE_MAX_MS)
   }
 }
 
@@ -103,24 +141,38 @@ interface WorkerExit {
 }
 
 class Worker {
+  /** Resolves when it is gone and everything that it reported has been heard. */
   readonly exited: Promise<WorkerExit>
   readonly #child: ChildProcess
+  readonly #handed = new Map<number, Socket>()
+  #lastId = 0
   #isReady = false
+  #isAlive = true
 
-  constructor(address: BoundAddress, onReady: (uri: string) => void) {
+  constructor(address: BoundAddress) {
     const [, program = '', ...args] = process.argv
     const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
     this.#child = fork(program, args, { env })
-    this.#child.on('message', (message) => {
-      this.#isReady = true
-      onReady((message as ReadyMessage).uri)
-    })
-    // A handle that cannot be sent any more belongs to a worker that is about to be reported dead.
-    this.#child.on('error', () => undefined)
-    this.exited = once(this.#child, 'exit').then(([code, signal]) => {
+    this.exited = this.#end().then((exit) => {
       this.#isReady = false
-      return { code: code as number | null, signal: signal as NodeJS.Signals | null }
+      this.#isAlive = false
+      return exit
     })
+  }
+
+  async #end(): Promise<WorkerExit> {
+    const channelClosed = new Promise<void>((resolve) => this.#child.once('disconnect', resolve))
+    const exit = await new Promise<WorkerExit>((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        resolve({ code, signal })
+      })
+      this.#child.once('error', () => {
+        // Without a process there was nothing to be started, and nothing is going to exit.
+        if (this.#child.pid === undefined) resolve({ code: null, signal: null })
+      })
+    })
+    if (this.#child.connected) await channelClosed
+    return exit
   }
 
   get pid(): number {
@@ -128,41 +180,39 @@ class Worker {
   }
 
   get isReady(): boolean {
-    return this.#isReady && this.#child.connected
+    return this.#isReady
+  }
+
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  /** Connections that were handed to it, and that it has not taken. */
+  get notTaken(): readonly Socket[] {
+    return [...this.#handed.values()]
+  }
+
+  /** Its turn has come. */
+  serve(onReady: (uri: string) => void): void {
+    this.#child.on('message', (message) => {
+      const report = message as Report
+      if (report.kind === 'taken') {
+        this.#handed.get(report.id)?.destroy()
+        this.#handed.delete(report.id)
+      } else {
+        this.#isReady = true
+        onReady(report.uri)
+      }
+    })
+    this.#child.send({ kind: 'serve' } satisfies Order, ignoreError)
   }
 
   hand(socket: Socket): void {
-    this.#child.send({ kind: 'connection' }, socket)
+    this.#handed.set(++this.#lastId, socket)
+    this.#child.send({ kind: 'connection', id: this.#lastId } satisfies Order, socket, { keepOpen: true }, ignoreError)
   }
 
   stop(): void {
     this.#child.kill('SIGTERM')
-  }
-}
-
-export interface SupervisedSockets {
-  /** Where the supervisor listens. */
-  readonly address: BoundAddress
-  /** Resolves when the supervisor is gone. */
-  readonly orphaned: Promise<void>
-  ready(uri: string): void
-  disconnect(): void
-}
-
-/** The worker's side: connections arrive over the channel to the supervisor. */
-export function supervisedSockets(onSocket: (socket: Socket) => void): SupervisedSockets {
-  process.on('message', (_message, socket) => {
-    // A client that left while its connection was on the way arrives as nothing.
-    if (socket) onSocket(socket as Socket)
-  })
-  return {
-    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
-    orphaned: once(process, 'disconnect').then(() => undefined),
-    ready: (uri) => {
-      process.send?.({ kind: 'ready', uri } satisfies ReadyMessage)
-    },
-    disconnect: () => {
-      process.disconnect()
-    },
   }
 }
