@@ -36,9 +36,9 @@ interface Parsed {
 export function parseOptions(args: readonly string[]): BenchOptions {
   const command = new Command('npm run bench --')
     .description('Compare nbd-remap with nbdkit and qemu-nbd.')
-    .option('--rounds <n>', 'how often the servers take turns', parsePositive, ROUNDS_DEFAULT)
+    .option('--rounds <n>', 'how often the servers take turns', parseCount(1), ROUNDS_DEFAULT)
     .option('--seconds <seconds>', 'of each run of fio', parseSeconds, SECONDS_DEFAULT)
-    .option('--size <MiB>', 'of the images', parsePositive, SIZE_DEFAULT_MIB)
+    .option('--size <MiB>', 'of the images', parseCount(1), SIZE_DEFAULT_MIB)
     .option('--jobs <regex>', 'only jobs whose name matches', parseRegex)
     .option('--json <file>', `write the results there; - prints them instead of the table (default: ${JSON_DEFAULT})`)
     .option('--plot <file>', `write the bar chart there (default: ${PLOT_DEFAULT})`)
@@ -61,12 +61,6 @@ Example:
     plot: plot ?? (isWhole ? PLOT_DEFAULT : undefined),
     check: check ?? false,
   }
-}
-
-function parsePositive(text: string): number {
-  const count = parseCount(text)
-  if (count === 0) throw new InvalidArgumentError('It must be at least 1.')
-  return count
 }
 
 function parseRegex(text: string): RegExp {
