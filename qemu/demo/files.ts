@@ -3,6 +3,7 @@ import type { Guest } from '../guest.js'
 
 export interface KnownFile {
   readonly path: string
+  /** Of what was to be written, taken on the way to the disk. */
   readonly sha256: string
 }
 
@@ -12,21 +13,35 @@ export interface FileCheck {
   readonly damaged: readonly string[]
 }
 
-/** Writes one file of random content; its checksum is taken before it goes to the disk. */
-export async function writeFile(guest: Guest, path: string, sizeKiB: number): Promise<KnownFile> {
-  const source = `/tmp/source-${path.replaceAll('/', '-')}`
-  const output = await guest.check(
-    `dd if=/dev/urandom of=${source} bs=64k count=${sizeKiB / 64} 2>/dev/null && sha256sum < ${source} && cp ${source} ${path}; s=$?; rm -f ${source}; exit $s`,
-  )
-  return { path, sha256: output.split(' ')[0] ?? '' }
+/** Random bytes into one file, and their checksum on standard output. The status is that of all three programs. */
+const writeCommand = (path: string, sizeKiB: number): string =>
+  `dd if=/dev/urandom bs=64k count=${sizeKiB / 64} 2>/dev/null | tee ${path} | sha256sum`
+
+/** Writes files of random content. @throws GuestCommandError when one cannot be written */
+export async function writeFiles(guest: Guest, paths: readonly string[], sizeKiB: number): Promise<KnownFile[]> {
+  const commands = paths.map((path) => `${writeCommand(path, sizeKiB)} || exit 1`)
+  const output = await guest.check(['set -o pipefail', ...commands].join('\n'))
+  const checksums = output.split('\n').map((line) => line.split(' ')[0] ?? '')
+  return paths.map((path, n) => ({ path, sha256: checksums[n] ?? '' }))
+}
+
+export interface CarefulWrite extends KnownFile {
+  /** The guest was told that the file is on the disk: writing it and `sync` succeeded. */
+  readonly confirmed: boolean
+}
+
+/** Writes one file and syncs; that it fails is an answer, too. */
+export async function writeFileCarefully(guest: Guest, path: string, sizeKiB: number): Promise<CarefulWrite> {
+  const { status, stdout } = await guest.run(`set -o pipefail\n${writeCommand(path, sizeKiB)} && sync`)
+  return { path, sha256: stdout.split(' ')[0] ?? '', confirmed: status === 0 }
 }
 
 /** Reads all files from the disk again and compares their checksums. */
 export async function checkFiles(guest: Guest, files: readonly KnownFile[]): Promise<FileCheck> {
   await guest.check('echo 3 > /proc/sys/vm/drop_caches')
-  const paths = files.map(({ path }) => path).join(' ')
-  const { stdout } = await guest.run(`for f in ${paths}; do echo "$f $(sha256sum < $f 2>/dev/null)"; done`)
-  const found = new Map(stdout.split('\n').map((line) => [line.split(' ')[0], line.split(' ')[1]]))
+  // What cannot be read goes to standard error, and the others are read all the same.
+  const { stdout } = await guest.run(`sha256sum ${files.map(({ path }) => path).join(' ')}`)
+  const found = new Map(stdout.split('\n').map((line) => [line.split('  ')[1], line.split('  ')[0]]))
   const damaged = files.filter(({ path, sha256 }) => found.get(path) !== sha256).map(({ path }) => path)
   return { intact: files.length - damaged.length, damaged }
 }

@@ -8,7 +8,7 @@ import { sectorOfBlock, type Stage } from './stage.js'
 
 export async function actUnreadable(stage: Stage, narrator: Narrator, ensemble: Ensemble): Promise<Claim[]> {
   const { guest, faults, files, server } = ensemble
-  narrator.act('An unreadable sector, told honestly')
+  narrator.act('c. An unreadable sector, told honestly')
   const remapped = new Set(await remappedSectors(server))
   const victim = stage.random.pick(files)
   const { block, index } = await pickBlock(stage, guest, victim, remapped)
