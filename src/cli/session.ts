@@ -19,6 +19,7 @@ import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { claimSocketPath } from '../util/socket-path.js'
 import { packageVersion } from './package-version.js'
+import { rehearse } from './rehearsal.js'
 import { supervisedSockets } from './supervisor.js'
 
 export interface SessionOptions {
@@ -75,6 +76,7 @@ export async function serveAsWorker(options: SessionOptions): Promise<void> {
   const room = new WaitingRoom()
   const supervisor = supervisedSockets(room.admit)
   try {
+    if (supervisor.isStandby) await rehearse()
     if (!(await supervisor.turn)) return
     const uri = uriOf(supervisor.address, options.name)
     const session = await Session.start(options, uri, room)

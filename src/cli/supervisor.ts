@@ -22,6 +22,14 @@ const RESTART_PAUSE_MAX_MS = 5000
 /** Connections that wait for a worker; when one more comes, the oldest is dropped. */
 const WAITING_MAX = 128
 
+/** What a worker is told at its start. */
+interface Role {
+  /** Where the supervisor listens. */
+  readonly address: BoundAddress
+  /** Its turn is not to come soon. */
+  readonly isStandby: boolean
+}
+
 /** From the supervisor to a worker. A connection comes with its socket. */
 type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
 
@@ -69,7 +77,7 @@ class Supervisor {
   /** Starts workers until one ends for good. @returns the exit code */
   async run(address: BoundAddress): Promise<number> {
     for (;;) {
-      const worker = this.#takeStandby() ?? new Worker(address)
+      const worker = this.#takeStandby() ?? new Worker({ address, isStandby: false })
       this.#worker = worker
       const started = Date.now()
       this.#log.info(`worker ${worker.pid} serves`)
@@ -89,7 +97,7 @@ class Supervisor {
     if (!this.#announced) process.stdout.write(`${uri}\n`)
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
-    if (!this.#stopping) this.#standby = new Worker(address)
+    if (!this.#stopping) this.#standby = new Worker({ address, isStandby: true })
   }
 
   /** One that died while it waited is no loss: the next one just takes longer to start. */
@@ -145,9 +153,9 @@ class Worker {
   #isReady = false
   #isAlive = true
 
-  constructor(address: BoundAddress) {
+  constructor(role: Role) {
     const [, program = '', ...args] = process.argv
-    const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
+    const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(role) }
     this.#child = fork(program, args, { env })
     this.exited = this.#end().then((exit) => {
       this.#isReady = false
@@ -213,9 +221,7 @@ class Worker {
   }
 }
 
-export interface SupervisedSockets {
-  /** Where the supervisor listens. */
-  readonly address: BoundAddress
+export interface SupervisedSockets extends Role {
   /**
    * Resolves with true when this worker's turn has come, with false when it is never going to come. Until then the
    * worker must not touch anything that another one may use.
@@ -249,7 +255,7 @@ export function supervisedSockets(onSocket: (socket: Socket) => void): Supervise
     })
   })
   return {
-    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
+    ...(JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as Role),
     turn: Promise.race([chosen, orphaned.then(() => false)]),
     orphaned,
     ready: (uri) => {
