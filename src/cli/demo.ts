@@ -1,14 +1,8 @@
-/** `nbd-remap demo`: the main job, shown on a real virtual machine and told so that a person can follow. */
-import { constants } from 'node:os'
+/** `nbd-remap demo`: the options. The story is told by demo-terminal.ts, which is loaded when it is wanted. */
 import { Command } from 'commander'
-import type { Ora } from 'ora'
-import type { Ensemble } from '../../qemu/demo/ensemble.js'
-import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
-import type { DemoOptions, DemoResult } from '../../qemu/demo/story.js'
-import { EXIT } from './exit.js'
 import { jsonOption } from './options.js'
 
-interface DemoCommandOptions {
+export interface DemoCommandOptions {
   readonly seed?: string
   readonly keep?: boolean
   readonly json?: boolean
@@ -29,136 +23,7 @@ Exit code 0: all claims hold. Ctrl-C ends it at any time and leaves nothing behi
 Example:
   npm run demo -- --seed 1`,
     )
-    .action(demo)
-
-/** Loaded only here: every other command, and above all a worker that is to take over soon, starts faster without. */
-async function load() {
-  const [{ default: ora }, { runDemo }] = await Promise.all([import('ora'), import('../../qemu/demo/story.js')])
-  // Ctrl-C has to stay a signal: without this option ora would read it from the terminal as a key.
-  return { spinner: ora({ stream: process.stderr, discardStdin: false }), runDemo }
-}
-
-async function demo(options: DemoCommandOptions): Promise<void> {
-  const { spinner, runDemo } = await load()
-  const narrator = new TerminalNarrator(spinner)
-  const interrupt = new Interrupt()
-  const [, program = ''] = process.argv
-  try {
-    const { signal } = interrupt
-    const intermission = options.keep ? { intermission: (ensemble: Ensemble) => lookAround(ensemble, signal) } : {}
-    const seed = options.seed === undefined ? {} : { seed: options.seed }
-    report(
-      await runDemo({ program, signal, ...seed, ...intermission } satisfies DemoOptions, narrator),
-      options,
-      narrator,
-    )
-  } catch (error) {
-    if (interrupt.exitCode === undefined) throw error
-    narrator.end()
-    process.stderr.write('interrupted; nothing is left running\n')
-    process.exitCode = interrupt.exitCode
-  } finally {
-    narrator.end()
-    interrupt.dispose()
-  }
-}
-
-function report(result: DemoResult, { json }: DemoCommandOptions, narrator: TerminalNarrator): void {
-  narrator.end()
-  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : table(result.claims))
-  const failed = result.claims.filter(({ holds }) => !holds).length
-  const verdict = failed === 0 ? 'all claims hold' : `${failed} claim(s) DO NOT HOLD`
-  process.stderr.write(`${verdict}; ${result.seconds.toFixed(0)} s; repeat with --seed ${result.seed}\n`)
-  process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
-}
-
-/** Signals that end the demo early but in good order; a second one of the same kind ends it at once. */
-class Interrupt {
-  static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  readonly #controller = new AbortController()
-  /** As a shell has it; `undefined` as long as there was no signal. */
-  exitCode: number | undefined
-
-  constructor() {
-    for (const signal of Interrupt.#SIGNALS) process.once(signal, this.#onSignal)
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal
-  }
-
-  dispose(): void {
-    for (const signal of Interrupt.#SIGNALS) process.off(signal, this.#onSignal)
-  }
-
-  readonly #onSignal = (signal: NodeJS.Signals): void => {
-    this.exitCode = 128 + constants.signals[signal]
-    this.#controller.abort(new Error(`interrupted by ${signal}`))
-  }
-}
-
-/** Tells the story on standard error: a spinner on a terminal, plain lines elsewhere. */
-class TerminalNarrator implements Narrator {
-  readonly #spinner: Ora
-
-  constructor(spinner: Ora) {
-    this.#spinner = spinner
-  }
-
-  act(title: string): void {
-    this.#spinner.stop()
-    process.stderr.write(`\n${title}\n`)
-  }
-
-  step(text: string): void {
-    // Without a terminal ora prints each start as a line; numbered repetitions of one step would fill the log.
-    if (this.#spinner.isEnabled) this.#spinner.start(text)
-    else if (!/\d+ of \d+/.test(text)) process.stderr.write(`  ... ${text}\n`)
-  }
-
-  fact(text: string): void {
-    this.#spinner.stop()
-    process.stderr.write(`  ${text}\n`)
-  }
-
-  end(): void {
-    this.#spinner.stop()
-  }
-}
-
-async function lookAround({ server, machine }: Ensemble, signal: AbortSignal): Promise<void> {
-  process.stderr.write(`
-The machine is still running. Look around from another terminal:
-  npx nbd-remap status --control ${server.controlPath} --watch 1
-  npx nbd-remap remaps --control ${server.controlPath}
-  nbdinfo '${server.uri}'
-  less +F ${machine.consoleLogPath}
-Enter here stops it in good order and shows what was claimed and measured, Ctrl-C just ends it.
-`)
-  await enterOrSignal(signal)
-  signal.throwIfAborted()
-}
-
-function enterOrSignal(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      process.stdin.off('data', done).pause()
-      resolve()
-    }
-    signal.addEventListener('abort', done, { once: true })
-    // Without a terminal only a signal ends it: an input that is closed is nobody's wish.
-    if (process.stdin.isTTY) process.stdin.on('data', done)
-  })
-}
-
-function table(claims: readonly Claim[]): string {
-  const rows = claims.map(({ act, claim, measured, holds }) => [act, claim, measured, holds ? 'yes' : 'NO'])
-  const all = [['act', 'claim', 'measured', 'holds'], ...rows]
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, n) => cell.padEnd(widths[n] ?? 0))
-      .join('  ')
-      .trimEnd()
-  return `\n${all.map(line).join('\n')}\n`
-}
+    .action(async (options: DemoCommandOptions) => {
+      const { demo } = await import('./demo-terminal.js')
+      await demo(options)
+    })

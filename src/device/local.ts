@@ -33,6 +33,7 @@ const writevFd = promisify(writev)
 
 export class LocalDevice implements Device {
   readonly #disk: LocalDisk
+  #flushFailure: DeviceError | undefined
 
   constructor(disk: LocalDisk) {
     this.#disk = disk
@@ -82,9 +83,13 @@ export class LocalDevice implements Device {
 
   async flush(): Promise<void> {
     if (this.#disk.writesThrough || this.readOnly) return
-    await promisify(fdatasync)(this.#disk.fd).catch((error: unknown) => {
-      throw deviceErrorFrom(error, this.name, 'flush', 0, this.size)
-    })
+    if (!this.#flushFailure) {
+      await promisify(fdatasync)(this.#disk.fd).catch((error: unknown) => {
+        this.#flushFailure = deviceErrorFrom(error, this.name, 'flush', 0, this.size)
+      })
+    }
+    // Linux reports a failed write-back once and drops the pages: a later flush that succeeds would be a lie.
+    if (this.#flushFailure) throw this.#flushFailure
   }
 
   async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
