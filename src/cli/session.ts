@@ -19,6 +19,7 @@ import type { Log } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
 import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
+import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { WaitingRoom } from './waiting-room.js'
 import { supervisedSockets } from './worker.js'
@@ -60,6 +61,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     stop.request('the supervisor is gone')
   })
   try {
+    if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options.name)
