@@ -16,7 +16,7 @@ export async function actPowerCut(
   narrator.act('e. Power cut: everything dies at once, and four of five header copies are destroyed')
   const { files } = ensemble
   await ensemble.guest.check('sync')
-  const unfinished = writeFiles(ensemble.guest, ['/mnt/unfinished'], FILE_KIB).catch(() => undefined)
+  const unfinished = writeFiles(ensemble.guest, ['unfinished'], FILE_KIB).catch(() => undefined)
   narrator.step('SIGKILL to QEMU and to the server, while the guest writes')
   await ensemble.machine.kill()
   await ensemble.server.killAll()

@@ -20,9 +20,9 @@ export async function actProtected(stage: Stage, narrator: Narrator): Promise<{ 
   await guest.check(`${MKFS} && ${MOUNT}`)
   const files: KnownFile[] = []
   for (let n = 0; n < WAVES; n++) {
-    const paths = Array.from({ length: FILES / WAVES }, (_, i) => `/mnt/file-${files.length + i}`)
-    narrator.step(`writing ${files.length + paths.length} of ${FILES} files; ${wave(n).length} blocks are bad`)
-    const [written] = await Promise.all([writeFiles(guest, paths, FILE_KIB), faults.set(wave(n))])
+    const names = Array.from({ length: FILES / WAVES }, (_, i) => `file-${files.length + i}`)
+    narrator.step(`writing ${files.length + names.length} of ${FILES} files; ${wave(n).length} blocks are bad`)
+    const [written] = await Promise.all([writeFiles(guest, names, FILE_KIB), faults.set(wave(n))])
     files.push(...written)
   }
   await guest.check('sync')

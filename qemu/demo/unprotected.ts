@@ -15,14 +15,15 @@ export async function actUnprotected(stage: Stage, narrator: Narrator): Promise<
     .faults('bare')
     .set(stage.drawBlocks(BAD_BLOCKS).map((at) => ({ sector: at, operation: 'write' as const })))
   narrator.step(`${BAD_BLOCKS} blocks of the disk cannot be written any more; writing ${BARE_FILES} files`)
-  const files: CarefulWrite[] = []
-  for (let n = 0; n < BARE_FILES; n++) files.push(await writeFileCarefully(guest, `/mnt/file-${n}`, FILE_KIB))
+  const writes: CarefulWrite[] = []
+  for (let n = 0; n < BARE_FILES; n++) writes.push(await writeFileCarefully(guest, `file-${n}`, FILE_KIB))
+  const files = writes.map(({ file }) => file)
   const { damaged } = await checkFiles(guest, files)
   const errors = await kernelErrors(guest)
   for (const line of pickTelling(errors)) narrator.fact(`guest's kernel: ${line}`)
-  const silent = files.filter(({ path, confirmed }) => confirmed && damaged.includes(path)).length
+  const silent = writes.filter(({ file, confirmed }) => confirmed && damaged.includes(file.path)).length
   narrator.fact(
-    `${damaged.length} of ${files.length} files are damaged or gone; of ${silent} of them the guest was told that they are safe`,
+    `${damaged.length} of ${files.length} files are damaged or gone, ${silent} of them although cp and sync reported success`,
   )
   guest.close()
   await machine.kill()

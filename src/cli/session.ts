@@ -8,7 +8,7 @@ import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
-import type { RemapEventSink } from '../remap/events.js'
+import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -18,6 +18,7 @@ import type { Log } from '../util/log.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
+import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { WaitingRoom } from './waiting-room.js'
 import { supervisedSockets } from './worker.js'
@@ -62,6 +63,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
   })
   const control = startControl(options)
   try {
+    if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options.name)
@@ -100,7 +102,7 @@ class Session {
     control: ControlThread | undefined,
   ): Promise<Session> {
     if (options.control !== undefined) await control?.listen(options.control)
-    const pair = await openPair(options, control?.emit ?? (() => undefined))
+    const pair = await openPair(options, emitter(options, control))
     const server = newServer(options, pair, control)
     const quit = (): void => {
       stop.request('told to quit')
@@ -121,6 +123,16 @@ class Session {
     await this.#server.close()
     await this.#pair.close()
     this.#options.log.info('stopped')
+  }
+}
+
+/** What an operator should find in the log without a control client. The other events write lines of their own. */
+const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+
+function emitter({ log }: SessionOptions, control: ControlThread | undefined): RemapEventSink {
+  return (event, data) => {
+    if (LOGGED_EVENTS.has(event)) log.warn(`${event} ${JSON.stringify(data)}`)
+    control?.emit(event, data)
   }
 }
 

@@ -20,7 +20,9 @@ const disks = ({ main, spare }: PairFiles): string[] => ['serve', '--main', main
 
 /** A server of something else. */
 async function listen(t: Test, address: net.ListenOptions): Promise<net.AddressInfo | undefined> {
-  const server = net.createServer((socket) => socket.on('error', () => undefined).end('hello\n'))
+  const server = net.createServer((socket) =>
+    socket.on('error', () => undefined).end('SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n'),
+  )
   await new Promise<void>((resolve) => server.listen(address, resolve))
   t.teardown(() => server.close())
   const bound = server.address()
@@ -103,14 +105,19 @@ void t.test('an upstream that cannot be reached, or does not speak NBD, or has n
   const other = join(pair.folder, 'other')
   await listen(t, { path: other })
   const nobody = await listen(t, { host: '127.0.0.1', port: 0 })
-  const nbdkit = await startNbdkit(
-    t,
-    '--filter=exportname',
-    'memory',
-    '4M',
-    'exportname=only',
-    'exportname-strict=true',
-  )
+  const nbdkit = await startUpstream(t, 'only', (path) => {
+    const command = [
+      '-f',
+      '-U',
+      path,
+      '--filter=exportname',
+      'memory',
+      '4M',
+      'exportname=only',
+      'exportname-strict=true',
+    ]
+    return ['nbdkit', ...command]
+  })
   const cases: [RegExp, string][] = [
     [
       /cannot reach NBD server at nbd\+unix:\S*none: the socket does not exist/,
@@ -119,7 +126,10 @@ void t.test('an upstream that cannot be reached, or does not speak NBD, or has n
     [/cannot reach NBD server at nbd:\/\/127\.0\.0\.1:1\/disk: connection refused/, 'nbd://127.0.0.1:1/disk'],
     [/NBD server at nbd\+unix:\S*other broke the protocol in the handshake/, `nbd+unix:///disk?socket=${other}`],
     [/NBD server at nbd:\S* broke the protocol in the handshake/, `nbd://127.0.0.1:${nobody?.port}/`],
-    [/NBD server at nbd\+unix:.*(unknown|not|no) /i, `nbd+unix:///wrong?socket=${nbdkit.socket}`],
+    [
+      /NBD server at nbd\+unix:\S+: the server refused the export 'wrong': NBD_REP_ERR_UNKNOWN/,
+      `nbd+unix:///wrong?socket=${nbdkit.socket}`,
+    ],
   ]
   const socket = ['--socket', join(pair.folder, 's'), '--create']
   for (const [sentence, uri] of cases) {
