@@ -87,6 +87,9 @@ export class Connection {
       this.#sawEnd = true
       this.#pump()
     })
+    socket.on('drain', () => {
+      if (this.#transmission === undefined) this.#pump()
+    })
     socket.on('data', (chunk: Buffer) => {
       if (this.#ending) return
       this.#reader.push(chunk)
@@ -113,6 +116,12 @@ export class Connection {
     const { id, address, since } = this
     if (this.#transmission === undefined || this.#exportName === undefined) return undefined
     return { id, address, exportName: this.#exportName, since, requestsInFlight: this.#transmission.requestsInFlight }
+  }
+
+  /** Closes the socket of a client that makes others wait. */
+  dropIfStalled(): void {
+    if (this.#ending || !this.#transmission?.isStalled) return
+    this.#drop('others waited too long for it to send or take data')
   }
 
   /** Answers what has been received as a whole, then closes the socket. In the handshake, closes at once. */
@@ -149,15 +158,18 @@ export class Connection {
 
   #shakeHands(): void {
     this.#socket.cork()
-    const result = this.#handshake.advance(this.#reader)
+    const isFull = (): boolean => this.#socket.writableNeedDrain
+    const result = this.#handshake.advance(this.#reader, isFull)
     this.#socket.uncork()
     if (result?.kind === 'transmission') {
       this.#beginTransmission(result)
     } else if (result !== undefined) {
       this.#options.log.debug(`${this.label}: ${result.reason}`)
       this.#endSocket()
-    } else if (this.#sawEnd) {
-      this.#endSocket()
+    } else {
+      // A client that asks and does not read the answers gets no more of them.
+      this.#setReading(!isFull())
+      if (this.#sawEnd && !isFull()) this.#endSocket()
     }
   }
 
@@ -167,7 +179,7 @@ export class Connection {
     this.#exportName = result.export.name
     this.#transmission = new Transmission({
       export: result.export,
-      structuredReplies: result.structuredReplies,
+      negotiated: result.negotiated,
       socket: this.#socket,
       reader: this.#reader,
       limits,
