@@ -11,6 +11,7 @@ import { openDisk, type OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventSink } from '../remap/events.js'
+import { STATE_CONTEXT } from '../remap/extents.js'
 import { formatPair, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import { Listener, type BoundAddress } from '../server/listener.js'
@@ -178,7 +179,18 @@ function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServe
   const { target } = pair
   return new NbdServer({
     exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: options.readOnly },
+      {
+        name: options.name,
+        description: `${target.name}, remapped`,
+        device: target,
+        readOnly: options.readOnly,
+        contexts: [
+          {
+            name: STATE_CONTEXT,
+            extents: (offset, length, countMax) => target.stateExtents(offset, length, countMax),
+          },
+        ],
+      },
     ],
     log: options.log,
     onClientConnected: (client) => {
