@@ -3,8 +3,10 @@
  * somebody answers on, or that is not a socket, is left alone and refused.
  */
 
+import { existsSync } from 'node:fs'
 import { lstat, unlink } from 'node:fs/promises'
 import net from 'node:net'
+import { dirname } from 'node:path'
 import type { Log } from '../util/log.js'
 
 /** Where to listen. `fd` is a listening socket that was opened by somebody else and outlives this process. */
@@ -93,10 +95,22 @@ function answers(path: string): Promise<boolean> {
   })
 }
 
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'another process listens there'],
+  ['EADDRNOTAVAIL', 'this machine does not have that address'],
+  ['EACCES', 'permission denied'],
+  ['ENOTFOUND', 'the host is not known'],
+  ['EAI_AGAIN', 'the name service does not answer'],
+  ['EROFS', 'the file system is read-only'],
+])
+
 function explain(address: ListenAddress, error: unknown): ListenError {
   const where =
     'path' in address ? address.path : 'fd' in address ? `fd ${address.fd}` : `${address.host}:${address.port}`
-  const why = error instanceof Error ? error.message : String(error)
+  // libuv says EACCES of a folder that does not exist, too.
+  const noFolder = 'path' in address && !existsSync(dirname(address.path))
+  const known = noFolder ? 'its folder does not exist' : REASONS.get(String(errorCode(error)))
+  const why = known ?? (error instanceof Error ? error.message : String(error))
   return new ListenError(`cannot listen on ${where}: ${why}`, { cause: error })
 }
 
