@@ -46,7 +46,8 @@ export async function openDisk(location: string, options: OpenOptions): Promise<
 
 /** The lock comes first: two servers must not even be connected to one upstream for writing. */
 async function openUpstream(location: string, { readOnly, log }: OpenOptions): Promise<OpenedDisk> {
-  const uri = formatNbdUri(parseNbdUri(location))
+  // With and without TLS it is the same disk.
+  const uri = formatNbdUri({ ...parseNbdUri(location), tls: false })
   const unlock = readOnly ? () => Promise.resolve() : await lockUri(uri)
   try {
     const upstream = await UpstreamDevice.open(location, { log })

@@ -5,9 +5,12 @@
  */
 
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { PacedWriter } from './paced-writer.js'
 
 export class ReplyQueue {
   readonly #socket: Socket
+  readonly #paced: PacedWriter | undefined
   readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
   #replies: Buffer[] = []
@@ -29,6 +32,7 @@ export class ReplyQueue {
    */
   constructor(socket: Socket, isMoreExpected: () => boolean, onGone: (requests: number, bytes: number) => void) {
     this.#socket = socket
+    this.#paced = socket instanceof TLSSocket ? new PacedWriter(socket) : undefined
     this.#isMoreExpected = isMoreExpected
     this.#onGone = onGone
   }
@@ -50,6 +54,10 @@ export class ReplyQueue {
     // Of a lost socket, too, the callback is called: with an error that nobody needs, because 'close' tells the same.
     const gone = (): void => {
       this.#onGone(replies.length, bytes)
+    }
+    if (this.#paced) {
+      this.#paced.write(replies, gone)
+      return
     }
     const last = replies.length - 1
     this.#socket.cork()
