@@ -20,11 +20,6 @@ export default defineConfig(
   {
     files: ['test/**/*.ts'],
     rules: {
-      // tap's `t.test()` promises are awaited by tap itself.
-      '@typescript-eslint/no-floating-promises': [
-        'error',
-        { allowForKnownSafeCalls: [{ from: 'package', package: '@tapjs/core', name: 'test' }], ignoreVoid: true },
-      ],
       '@typescript-eslint/no-non-null-assertion': 'off',
     },
   },

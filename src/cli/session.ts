@@ -74,6 +74,8 @@ export async function serveAlone(options: SessionOptions): Promise<void> {
 export async function serveAsWorker(options: SessionOptions): Promise<void> {
   const room = new WaitingRoom()
   const supervisor = supervisedSockets(room.admit)
+  const isOrphan = await Promise.race([supervisor.turn.then(() => false), supervisor.orphaned.then(() => true)])
+  if (isOrphan) return
   const uri = uriOf(supervisor.address, options.name)
   const session = await Session.start(options, uri, room)
   supervisor.orphaned.then(

@@ -1,7 +1,11 @@
 /**
  * `serve --supervise`: the parent holds the listening socket and accepts connections; a child, the worker, serves them.
  * When the worker dies, QEMU reconnects at once, its connection waits in the parent, and the next worker takes it over:
- * the guest sees a pause of the time that a start takes, and no error.
+ * the guest sees a short pause, and no error. The next worker exists already: the stand-by is started and loaded while
+ * the first one serves, and waits for its turn before it touches a disk.
+ *
+ * The invariant: a connection is the supervisor's until a worker has said that it took it. QEMU reconnects before the
+ * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,16 +16,18 @@ import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
 
 const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
-/** A worker that lived shorter than this is restarted after a pause, which doubles up to the maximum. */
+/** A worker that served for less than this is restarted after a pause, which doubles up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
+/** Connections that wait for a worker; when one more comes, the oldest is dropped. */
+const WAITING_MAX = 128
 
-/** From the worker to its supervisor: it takes connections from now on. */
-interface ReadyMessage {
-  readonly kind: 'ready'
-  readonly uri: string
-}
+/** From the supervisor to a worker. A connection comes with its socket. */
+type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
+
+/** From a worker to its supervisor: it takes connections from now on; it took this one. */
+type Report = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken'; readonly id: number }
 
 export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
 
@@ -37,8 +43,9 @@ export async function supervise(address: ListenAddress, log: Log): Promise<void>
 
 class Supervisor {
   readonly #log: Log
-  readonly #queue: Socket[] = []
+  #waiting: Socket[] = []
   #worker: Worker | undefined
+  #standby: Worker | undefined
   #stopping = false
   #announced = false
   #restartPauseMs = RESTART_PAUSE_MS
@@ -48,36 +55,61 @@ class Supervisor {
   }
 
   readonly admit = (socket: Socket): void => {
+    // Nobody reads from it here, but a client that leaves may still be heard of.
+    socket.on('error', () => undefined)
     if (this.#worker?.isReady) this.#worker.hand(socket)
-    else this.#queue.push(socket)
+    else this.#keep([socket])
   }
 
   readonly stop = (): void => {
     this.#stopping = true
     this.#worker?.stop()
+    this.#standby?.stop()
   }
 
   /** Starts workers until one ends for good. @returns the exit code */
   async run(address: BoundAddress): Promise<number> {
-    let exitCode: number | undefined
-    while (exitCode === undefined) {
-      const started = Date.now()
-      const worker = new Worker(address, this.#onReady)
+    for (;;) {
+      const worker = this.#takeStandby() ?? new Worker(address)
       this.#worker = worker
-      this.#log.info(`worker ${worker.pid} started`)
+      const started = Date.now()
+      this.#log.info(`worker ${worker.pid} serves`)
+      worker.serve((uri) => {
+        this.#onReady(address, uri)
+      })
       const exit = await worker.exited
-      exitCode = this.#finalCode(exit.code)
+      this.#keep(worker.notTaken)
+      let exitCode = this.#finalCode(exit.code)
       if (exitCode === undefined) await this.#prepareRestart(worker.pid, exit, Date.now() - started)
       if (this.#stopping) exitCode ??= EXIT.failed
+      if (exitCode !== undefined) return this.#end(exitCode)
     }
-    for (const socket of this.#queue) socket.destroy()
-    return exitCode
   }
 
-  readonly #onReady = (uri: string): void => {
+  #onReady(address: BoundAddress, uri: string): void {
     if (!this.#announced) process.stdout.write(`${uri}\n`)
     this.#announced = true
-    for (const socket of this.#queue.splice(0)) this.#worker?.hand(socket)
+    for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
+    if (!this.#stopping) this.#standby = new Worker(address)
+  }
+
+  /** One that died while it waited is no loss: the next one just takes longer to start. */
+  #takeStandby(): Worker | undefined {
+    const standby = this.#standby
+    this.#standby = undefined
+    return standby?.isAlive ? standby : undefined
+  }
+
+  #keep(sockets: readonly Socket[]): void {
+    this.#waiting.push(...sockets)
+    for (const socket of this.#waiting.splice(0, Math.max(0, this.#waiting.length - WAITING_MAX))) socket.destroy()
+  }
+
+  async #end(exitCode: number): Promise<number> {
+    for (const socket of this.#waiting) socket.destroy()
+    this.#standby?.stop()
+    await this.#standby?.exited
+    return exitCode
   }
 
   /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
@@ -87,7 +119,7 @@ class Supervisor {
   }
 
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
-    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): starting another one`)
+    this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
       this.#restartPauseMs = RESTART_PAUSE_MS
       return
@@ -97,30 +129,47 @@ class Supervisor {
   }
 }
 
+/** What cannot be sent any more was for a process that is about to be reported dead. */
+const ignoreError = (): void => undefined
+
 interface WorkerExit {
   readonly code: number | null
   readonly signal: NodeJS.Signals | null
 }
 
 class Worker {
+  /** Resolves when it is gone and everything that it reported has been heard. */
   readonly exited: Promise<WorkerExit>
   readonly #child: ChildProcess
+  readonly #handed = new Map<number, Socket>()
+  #lastId = 0
   #isReady = false
+  #isAlive = true
 
-  constructor(address: BoundAddress, onReady: (uri: string) => void) {
+  constructor(address: BoundAddress) {
     const [, program = '', ...args] = process.argv
     const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
     this.#child = fork(program, args, { env })
-    this.#child.on('message', (message) => {
-      this.#isReady = true
-      onReady((message as ReadyMessage).uri)
-    })
-    // A handle that cannot be sent any more belongs to a worker that is about to be reported dead.
-    this.#child.on('error', () => undefined)
-    this.exited = once(this.#child, 'exit').then(([code, signal]) => {
+    this.exited = this.#end().then((exit) => {
       this.#isReady = false
-      return { code: code as number | null, signal: signal as NodeJS.Signals | null }
+      this.#isAlive = false
+      return exit
     })
+  }
+
+  async #end(): Promise<WorkerExit> {
+    const channelClosed = new Promise<void>((resolve) => this.#child.once('disconnect', resolve))
+    const exit = await new Promise<WorkerExit>((resolve) => {
+      this.#child.once('exit', (code, signal) => {
+        resolve({ code, signal })
+      })
+      this.#child.once('error', () => {
+        // Without a process there was nothing to be started, and nothing is going to exit.
+        if (this.#child.pid === undefined) resolve({ code: null, signal: null })
+      })
+    })
+    if (this.#child.connected) await channelClosed
+    return exit
   }
 
   get pid(): number {
@@ -128,11 +177,36 @@ class Worker {
   }
 
   get isReady(): boolean {
-    return this.#isReady && this.#child.connected
+    return this.#isReady
+  }
+
+  get isAlive(): boolean {
+    return this.#isAlive
+  }
+
+  /** Connections that were handed to it, and that it has not taken. */
+  get notTaken(): readonly Socket[] {
+    return [...this.#handed.values()]
+  }
+
+  /** Its turn has come. */
+  serve(onReady: (uri: string) => void): void {
+    this.#child.on('message', (message) => {
+      const report = message as Report
+      if (report.kind === 'taken') {
+        this.#handed.get(report.id)?.destroy()
+        this.#handed.delete(report.id)
+      } else {
+        this.#isReady = true
+        onReady(report.uri)
+      }
+    })
+    this.#child.send({ kind: 'serve' } satisfies Order, ignoreError)
   }
 
   hand(socket: Socket): void {
-    this.#child.send({ kind: 'connection' }, socket)
+    this.#handed.set(++this.#lastId, socket)
+    this.#child.send({ kind: 'connection', id: this.#lastId } satisfies Order, socket, { keepOpen: true }, ignoreError)
   }
 
   stop(): void {
@@ -143,6 +217,8 @@ class Worker {
 export interface SupervisedSockets {
   /** Where the supervisor listens. */
   readonly address: BoundAddress
+  /** Resolves when this worker's turn has come. Until then it must not touch anything that another one may use. */
+  readonly turn: Promise<void>
   /** Resolves when the supervisor is gone. */
   readonly orphaned: Promise<void>
   ready(uri: string): void
@@ -151,18 +227,38 @@ export interface SupervisedSockets {
 
 /** The worker's side: connections arrive over the channel to the supervisor. */
 export function supervisedSockets(onSocket: (socket: Socket) => void): SupervisedSockets {
-  process.on('message', (_message, socket) => {
-    // A client that left while its connection was on the way arrives as nothing.
-    if (socket) onSocket(socket as Socket)
+  const turn = new Promise<void>((resolve) => {
+    process.on('message', (message, socket) => {
+      const order = message as Order
+      if (order.kind === 'serve') {
+        resolve()
+        return
+      }
+      // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
+      report({ kind: 'taken', id: order.id })
+      // A client that left while its connection was on the way arrives as nothing.
+      if (socket) onSocket(asAccepted(socket as Socket))
+    })
   })
   return {
     address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
+    turn,
     orphaned: once(process, 'disconnect').then(() => undefined),
     ready: (uri) => {
-      process.send?.({ kind: 'ready', uri } satisfies ReadyMessage)
+      report({ kind: 'ready', uri })
     },
     disconnect: () => {
-      process.disconnect()
+      if (process.connected) process.disconnect()
     },
   }
+}
+
+function report(message: Report): void {
+  process.send?.(message, undefined, undefined, ignoreError)
+}
+
+/** As the listener's own sockets are: a client may end its side and still get its replies. */
+function asAccepted(socket: Socket): Socket {
+  socket.allowHalfOpen = true
+  return socket
 }

@@ -4,6 +4,7 @@
  * O_EXCL keeps off a device that is mounted, or in use by device-mapper, MD or another server.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { RefusedError } from '../util/errors.js'
 import { MiB, SECTOR_SIZE } from '../util/units.js'
 import { inUse, lockFile } from './disk-lock.js'
 import { fileSameness } from './file.js'
@@ -17,10 +18,12 @@ export function openBlock(path: string, options: OpenOptions): OpenedDisk {
     lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
     const sys = sysfsFolder(fstatSync(fd).rdev)
     const sectorSize = Number(attribute(sys, 'queue/logical_block_size') ?? SECTOR_SIZE)
+    const size = Number(attribute(sys, 'size') ?? 0) * SECTOR_SIZE
+    if (size === 0) throw new RefusedError(`${path} is empty: there is no medium in it`)
     const device = new LocalDevice({
       name: path,
       fd,
-      size: Number(attribute(sys, 'size') ?? 0) * SECTOR_SIZE,
+      size,
       readOnly: options.readOnly,
       blockSizes: { minimum: 1, preferred: Math.max(4096, sectorSize), maximum: 64 * MiB },
       writesThrough: true,
