@@ -80,7 +80,7 @@ export class ClientSocket {
     const secured = connectTls({ ...options, socket: plain })
     this.#socket = secured
     let handshake: ConnectionOptions | undefined = options
-    secured.on('error', (error) => {
+    secured.on('error', (error: Error) => {
       this.lostReason ??= lossOf(error, handshake)
     })
     // The socket below closes first, and knows no reason.
