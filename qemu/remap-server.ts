@@ -15,12 +15,18 @@ export interface RemapServerOptions {
   /** File, block device or NBD URI. */
   readonly main: string
   readonly spare: string
+  /** Where to serve NBD, as HOST:PORT (port 0: any); a unix socket in the directory when not given. */
+  readonly listen?: string
   /** More options of `nbd-remap serve`, such as `--create`. */
   readonly args?: readonly string[]
 }
 
+/** The one line on standard output. */
+const URI_LINE = /^nbd(\+unix)?:/
+
 export class RemapServer {
   readonly process: DaemonProcess
+  /** Its unix socket, unless it listens elsewhere. */
   readonly socketPath: string
   readonly controlPath: string
   readonly uri: string
@@ -34,19 +40,18 @@ export class RemapServer {
 
   /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
   static async start(options: RemapServerOptions): Promise<RemapServer> {
-    const { program, directory, main, spare, args = [] } = options
+    const { program, directory, main, spare, listen, args = [] } = options
     const socketPath = checkSocketPath(path.join(directory, 'remap.sock'))
     const controlPath = checkSocketPath(path.join(directory, 'remap.qmp'))
     const disks = ['--main', main, '--spare', spare]
-    const sockets = ['--socket', socketPath, '--control', controlPath]
-    const ready = stdoutLine(/^nbd\+unix:/)
+    const nbd = listen === undefined ? ['--socket', socketPath] : ['--listen', listen]
     const daemon = await DaemonProcess.start({
       program: process.execPath,
       name: 'nbd-remap',
-      args: [program, 'serve', '--supervise', ...disks, ...sockets, ...args],
-      ready,
+      args: [program, 'serve', '--supervise', ...disks, ...nbd, '--control', controlPath, ...args],
+      ready: stdoutLine(URI_LINE),
     })
-    const uri = await daemon.waitForLine(/^nbd\+unix:/, AbortSignal.timeout(0))
+    const uri = await daemon.waitForLine(URI_LINE, AbortSignal.timeout(0))
     return new RemapServer(daemon, socketPath, controlPath, uri)
   }
 

@@ -1,21 +1,73 @@
 /** One question to a running server over its control socket. */
-import { QmpClient } from '../qmp/client.js'
+import { setTimeout as pause } from 'node:timers/promises'
 import { messageOf } from '../util/errors.js'
+
+/** The server cannot be asked: there is none, or it went away. */
+class UnreachableError extends Error {
+  override name = 'UnreachableError'
+}
 
 /**
  * @returns what the command returned, believed to be a `T`
  * @throws Error with a sentence for people
  */
 export async function ask<T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> {
-  let client
+  const { QmpClient } = await import('../qmp/client.js')
+  const { QmpConnectionError } = await import('../qmp/error.js')
   try {
-    client = await QmpClient.connect(control)
+    const client = await QmpClient.connect(control)
+    try {
+      return (await client.execute(command, args)) as T
+    } finally {
+      await client.close()
+    }
   } catch (error) {
-    throw new Error(`no server answers on the control socket: ${messageOf(error)}`, { cause: error })
+    if (!(error instanceof QmpConnectionError)) throw error
+    throw new UnreachableError(`no server answers on the control socket ${control}: ${reasonOf(error)}`, {
+      cause: error,
+    })
   }
-  try {
-    return (await client.execute(command, args)) as T
-  } finally {
-    await client.close()
+}
+
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['ENOENT', 'there is no such socket (is it running, and was it started with this --control?)'],
+  ['ECONNREFUSED', 'nobody listens there (is the server still running?)'],
+  ['EACCES', 'permission denied (only the user who started the server may ask it)'],
+])
+
+/** The operating system's reason lies some causes deep. */
+function reasonOf(error: Error): string {
+  const code = 'code' in error ? REASONS.get(String(error.code)) : undefined
+  if (code !== undefined) return code
+  return error.cause instanceof Error ? reasonOf(error.cause) : messageOf(error)
+}
+
+export interface ShowOptions {
+  readonly control: string
+  readonly json?: boolean
+  readonly watch?: number
+}
+
+/**
+ * Shows an answer, once or, with `watch`, every so many seconds for as long as standard output is read. Once there was
+ * an answer, a server that is away is waited for: it may be about to be restarted.
+ */
+export async function show<T>(
+  { watch, json }: ShowOptions,
+  question: () => Promise<T>,
+  describe: (answer: T) => string,
+): Promise<void> {
+  const print = (answer: T): void => {
+    process.stdout.write(json ? `${JSON.stringify(answer)}\n` : describe(answer))
+  }
+  print(await question())
+  while (watch !== undefined && process.stdout.writable) {
+    await pause(watch * 1000)
+    try {
+      print(await question())
+    } catch (error) {
+      if (!(error instanceof UnreachableError)) throw error
+      process.stderr.write(`nbd-remap: ${error.message}\n`)
+    }
   }
 }

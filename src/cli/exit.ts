@@ -16,3 +16,25 @@ export function reportError(error: unknown): void {
   if (process.env['NBD_REMAP_DEBUG'] && error instanceof Error) process.stderr.write(`${error.stack ?? ''}\n`)
   process.exitCode = exitCodeOf(error)
 }
+
+/** commander's own message as a sentence like all others. */
+export function usageMessage(text: string): string {
+  const sentence = text
+    .replace(/^error: /, '')
+    .trim()
+    .replaceAll(/\s*\n\s*/g, ' ')
+    .replace(/\.$/, '')
+  return `nbd-remap: ${sentence} (add --help for help)\n`
+}
+
+/**
+ * `nbd-remap ... | head` closes standard output early, and a log that is piped elsewhere may lose its reader: neither is
+ * an error, and a server goes on.
+ */
+export function surviveClosedPipes(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error
+    })
+  }
+}

@@ -1,15 +1,12 @@
 /** `nbd-remap format`: writes an empty spare for a main disk. */
 import { Command } from 'commander'
-import { openDisk } from '../device/open.js'
-import { formatPair } from '../remap/pair.js'
-import { BLOCK_SIZE_DEFAULT } from '../spare/format.js'
 import { stderrLog } from '../util/log.js'
-import { DISK_HELP, mainOption, parseBytes } from './options.js'
+import { BLOCK_SIZE_HELP, mainOption, parseBlockSize, spareOption } from './options.js'
 
 interface FormatCommandOptions {
   readonly main: string
   readonly spare: string
-  readonly blockSize: number
+  readonly blockSize?: number
   readonly force?: boolean
 }
 
@@ -17,29 +14,22 @@ export const formatCommand = (): Command =>
   new Command('format')
     .description('Write an empty spare for a main disk. The main disk is only read.')
     .addOption(mainOption())
-    .requiredOption('--spare <spare>', `the disk that takes the bad blocks: ${DISK_HELP}`)
-    .option(
-      '--block-size <bytes>',
-      'unit of remapping, a power of two from 512 to 32768',
-      parseBytes,
-      BLOCK_SIZE_DEFAULT,
-    )
+    .addOption(spareOption('the disk that takes the bad blocks'))
+    .option('--block-size <bytes>', BLOCK_SIZE_HELP, parseBlockSize)
     .option('--force', 'overwrite a spare that is not blank')
     .addHelpText('after', '\nExample:\n  nbd-remap format --main /dev/sdb --spare /dev/sdc')
     .action(format)
 
 async function format(options: FormatCommandOptions): Promise<void> {
+  const { formatPair, openDisks } = await import('../remap/pair.js')
   const log = stderrLog()
-  const main = await openDisk(options.main, { readOnly: true, log })
+  const disks = await openDisks(options, { mainReadOnly: true, spareReadOnly: false, log })
   try {
-    const spare = await openDisk(options.spare, { readOnly: false, log })
-    try {
-      await formatPair({ main, spare }, { blockSize: options.blockSize, force: options.force ?? false, log })
-    } finally {
-      await spare.device.close()
-    }
+    const { blockSize, force = false } = options
+    await formatPair(disks, { force, log, ...(blockSize === undefined ? {} : { blockSize }) })
   } finally {
-    await main.device.close()
+    await disks.main.device.close()
+    await disks.spare.device.close()
   }
   process.stdout.write(`${options.spare} is formatted as the spare of ${options.main}\n`)
 }

@@ -2,7 +2,7 @@
 /** The program: picks the command and turns whatever it throws into a sentence and an exit code. */
 import { Command, CommanderError } from 'commander'
 import { demoCommand } from './demo.js'
-import { EXIT, reportError } from './exit.js'
+import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
@@ -35,13 +35,14 @@ for (const command of [
 ]) {
   program.addCommand(command)
 }
-for (const command of [program, ...program.commands]) command.exitOverride().showHelpAfterError('(add --help for help)')
-
-// `nbd-remap ... | head` closes the pipe early: that ends the command, and is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-  process.exit()
-})
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().configureOutput({
+    outputError: (text, write) => {
+      write(usageMessage(text))
+    },
+  })
+}
+surviveClosedPipes()
 
 try {
   await program.parseAsync()

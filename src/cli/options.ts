@@ -5,28 +5,77 @@ export const DISK_HELP =
   'a file, a block device, or an NBD URI (nbd+unix:///export?socket=PATH, nbd://host:port/export)'
 
 export const mainOption = (): Option =>
-  new Option('--main <main>', `the failing disk: ${DISK_HELP}`).makeOptionMandatory()
+  new Option('--main <main>', `the failing disk: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
+export const spareOption = (purpose: string): Option =>
+  new Option('--spare <spare>', `${purpose}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
 export const controlOption = (): Option =>
-  new Option('--control <path>', 'control socket of the server').makeOptionMandatory()
+  new Option('--control <path>', 'control socket of the server').argParser(parseSocketPath).makeOptionMandatory()
 export const jsonOption = (): Option => new Option('--json', 'print JSON')
+export const watchOption = (): Option =>
+  new Option('--watch <seconds>', 'again every so many seconds, until Ctrl-C').argParser(parseSeconds)
 
-/** A positive number of bytes, as commander's argument parser. */
-export function parseBytes(text: string): number {
-  const bytes = Number(text)
-  if (!/^\d+$/.test(text) || !Number.isSafeInteger(bytes))
-    throw new InvalidArgumentError('It must be a number of bytes.')
-  return bytes
+export function parseLocation(text: string): string {
+  if (text === '') throw new InvalidArgumentError(`It must be ${DISK_HELP}.`)
+  return text
 }
 
-export function parseCount(text: string): number {
-  const count = Number(text)
-  if (!/^\d+$/.test(text) || count > 1_000_000) throw new InvalidArgumentError('It must be a whole number.')
-  return count
+/** `sun_path` of Linux without its final NUL. */
+const SOCKET_PATH_BYTES_MAX = 107
+
+export function parseSocketPath(text: string): string {
+  if (text === '') throw new InvalidArgumentError('It must be a path.')
+  const bytes = Buffer.byteLength(text)
+  if (bytes > SOCKET_PATH_BYTES_MAX) {
+    throw new InvalidArgumentError(
+      `It has ${bytes} bytes, and the path of a socket has ${SOCKET_PATH_BYTES_MAX} at most.`,
+    )
+  }
+  return text
 }
+
+const EXPORT_NAME_BYTES_MAX = 4096
+
+export function parseExportName(text: string): string {
+  if (Buffer.byteLength(text) > EXPORT_NAME_BYTES_MAX) {
+    throw new InvalidArgumentError(`The NBD protocol allows names of ${EXPORT_NAME_BYTES_MAX} bytes at most.`)
+  }
+  return text
+}
+
+export const BLOCK_SIZE_HELP = 'unit of remapping, a power of two from 512 to 32768 (default: 4096)'
+
+export function parseBlockSize(text: string): number {
+  const size = Number(text)
+  if (!/^\d+$/.test(text) || size < 512 || size > 32_768 || !Number.isInteger(Math.log2(size))) {
+    throw new InvalidArgumentError('It must be a power of two from 512 to 32768.')
+  }
+  return size
+}
+
+export function parseSector(text: string): number {
+  const sector = Number(text)
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(sector))
+    throw new InvalidArgumentError('It must be a sector number.')
+  return sector
+}
+
+const COUNT_MAX = 1_000_000
+
+export const parseCount =
+  (least: number) =>
+  (text: string): number => {
+    const count = Number(text)
+    if (!/^\d+$/.test(text) || count < least || count > COUNT_MAX) {
+      throw new InvalidArgumentError(`It must be a whole number from ${least} to ${COUNT_MAX}.`)
+    }
+    return count
+  }
 
 export function parseSeconds(text: string): number {
   const seconds = Number(text)
-  if (!(seconds > 0 && seconds < 86_400)) throw new InvalidArgumentError('It must be a number of seconds above 0.')
+  if (!(seconds > 0 && seconds < 86_400)) {
+    throw new InvalidArgumentError('It must be a number of seconds above 0 and below 86400.')
+  }
   return seconds
 }
 

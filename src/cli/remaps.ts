@@ -1,7 +1,7 @@
 /** `nbd-remap remaps`: the list of remapped ranges of a running server. */
 import { Command } from 'commander'
-import { ask } from './ask.js'
-import { controlOption, jsonOption, parseBytes } from './options.js'
+import { ask, show, type ShowOptions } from './ask.js'
+import { controlOption, jsonOption, parseCount, parseSector, watchOption } from './options.js'
 
 interface Remaps {
   readonly remaps: readonly {
@@ -13,9 +13,7 @@ interface Remaps {
   readonly total: number
 }
 
-interface RemapsCommandOptions {
-  readonly control: string
-  readonly json?: boolean
+interface RemapsCommandOptions extends ShowOptions {
   readonly fromSector?: number
   readonly limit?: number
 }
@@ -25,17 +23,18 @@ export const remapsCommand = (): Command =>
     .description('List the remaps of a running server, neighbours joined, in sectors of 512 bytes.')
     .addOption(controlOption())
     .addOption(jsonOption())
-    .option('--from-sector <sector>', 'leave out what lies before', parseBytes)
-    .option('--limit <n>', 'ranges to list at most (default: 1000)', parseBytes)
+    .addOption(watchOption())
+    .option('--from-sector <sector>', 'leave out what lies before', parseSector)
+    .option('--limit <n>', 'ranges to list at most (default: 1000)', parseCount(1))
     .addHelpText('after', '\nExample:\n  nbd-remap remaps --control /run/disk.qmp --json')
     .action(remaps)
 
-async function remaps(options: RemapsCommandOptions): Promise<void> {
-  const answer = await ask<Remaps>(options.control, 'query-remaps', {
+function remaps(options: RemapsCommandOptions): Promise<void> {
+  const range = {
     ...(options.fromSector === undefined ? {} : { 'from-sector': options.fromSector }),
     ...(options.limit === undefined ? {} : { limit: options.limit }),
-  })
-  process.stdout.write(options.json ? `${JSON.stringify(answer)}\n` : describe(answer))
+  }
+  return show(options, () => ask<Remaps>(options.control, 'query-remaps', range), describe)
 }
 
 function describe({ remaps: ranges, total }: Remaps): string {

@@ -1,11 +1,23 @@
-/** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts and supervisor.ts. */
+/** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
 import { Command, Option } from 'commander'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
-import { DISK_HELP, mainOption, parseBytes, parseCount, parseHostPort, type HostPort } from './options.js'
-import { serveAlone, serveAsWorker, type SessionOptions } from './session.js'
-import { isWorker, supervise } from './supervisor.js'
+import {
+  BLOCK_SIZE_HELP,
+  mainOption,
+  parseBlockSize,
+  parseCount,
+  parseExportName,
+  parseHostPort,
+  parseLocation,
+  parseSocketPath,
+  spareOption,
+  type HostPort,
+} from './options.js'
+import type { SessionOptions } from './session.js'
+import { Stop } from './stop.js'
+import { isWorker } from './worker.js'
 
 interface ServeCommandOptions {
   readonly main: string
@@ -25,34 +37,32 @@ interface ServeCommandOptions {
 }
 
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
-const collect = (value: string, previous: string[] = []): string[] => [...previous, value]
+const collect = (value: string, previous: string[] = []): string[] => [...previous, parseLocation(value)]
 
 export const serveCommand = (): Command =>
   new Command('serve')
     .description('Serve a main disk over NBD; blocks that go bad move to the spare.')
     .addOption(mainOption())
-    .addOption(
-      new Option('--spare <spare>', `the disk that takes the bad blocks: ${DISK_HELP}`)
-        .argParser(collect)
-        .makeOptionMandatory(),
-    )
-    .option('--name <name>', 'export name; the default export name works, too', 'disk')
+    .addOption(spareOption('the disk that takes the bad blocks').argParser(collect))
+    .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
     .option('--create', 'format the spare if, and only if, it is blank')
-    .option('--block-size <bytes>', 'with --create: unit of remapping (default: 4096)', parseBytes)
-    .addOption(new Option('--socket <path>', 'serve on this unix socket').conflicts('listen'))
+    .option('--block-size <bytes>', `with --create: ${BLOCK_SIZE_HELP}`, parseBlockSize)
+    .addOption(
+      new Option('--socket <path>', 'serve on this unix socket').argParser(parseSocketPath).conflicts('listen'),
+    )
     .addOption(
       new Option('--listen <host:port>', 'serve on this TCP address (default: 127.0.0.1:10809)').argParser(
         parseHostPort,
       ),
     )
-    .option('--control <path>', 'control socket (QMP) for status, remaps and other commands')
+    .option('--control <path>', 'control socket (QMP) for status, remaps and other commands', parseSocketPath)
     .option('--read-only', 'serve without write access; the spare is left untouched')
     .addOption(
       new Option('--on-read-error <policy>', 'what a sector reads as whose content is lost')
         .choices(['eio', 'zero'])
         .default('eio'),
     )
-    .option('--read-retries <n>', 'how often a failed read is tried again', parseCount, READ_POLICY_DEFAULT.retries)
+    .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
     .option('--verbose', 'log more')
@@ -68,18 +78,27 @@ Example:
     )
     .action(serve)
 
+/** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
   const session = sessionOptions(options)
-  if (isWorker()) await serveAsWorker(session)
-  else if (options.supervise) await supervise(session.address, session.log)
-  else await serveAlone(session)
+  const stop = Stop.onSignals()
+  if (options.supervise && !isWorker()) {
+    const { supervise } = await import('./supervisor.js')
+    await supervise(session.address, stop, session.log)
+    return
+  }
+  const { serveAlone, serveAsWorker } = await import('./session.js')
+  await (isWorker() ? serveAsWorker(session, stop) : serveAlone(session, stop))
 }
 
 function sessionOptions(options: ServeCommandOptions): SessionOptions {
   const [spare, ...more] = options.spare
-  if (spare === undefined || more.length > 0) throw new UsageError('serve takes exactly one --spare')
-  if (options.blockSize !== undefined && !options.create) throw new UsageError('--block-size goes with --create')
-  if (options.create && options.readOnly) throw new UsageError('--create does not go with --read-only')
+  if (spare === undefined || more.length > 0)
+    throw new UsageError('--spare is given more than once, and serve takes one spare')
+  if (options.blockSize !== undefined && !options.create)
+    throw new UsageError('--block-size goes with --create: a formatted spare keeps the block size that it has')
+  if (options.create && options.readOnly)
+    throw new UsageError('--create does not go with --read-only, which writes nothing')
   return {
     main: options.main,
     spare,

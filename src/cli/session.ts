@@ -3,23 +3,25 @@
  * first and the disks opened second, so that a start which fails has written nothing; clients that connect meanwhile
  * wait.
  */
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { CONTROL_EVENTS } from '../control/events.js'
 import { controlCommands } from '../control/commands.js'
-import { openDisk, type OpenedDisk } from '../device/open.js'
+import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventSink } from '../remap/events.js'
-import { formatPair, Pair, type PairDisks } from '../remap/pair.js'
+import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
-import { Listener, type BoundAddress } from '../server/listener.js'
+import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
-import { claimSocketPath } from '../util/socket-path.js'
+import { ControlSocket } from './control-socket.js'
+import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
-import { supervisedSockets } from './supervisor.js'
+import type { Stop } from './stop.js'
+import { WaitingRoom } from './waiting-room.js'
+import { supervisedSockets } from './worker.js'
 
 export interface SessionOptions {
   readonly main: string
@@ -35,34 +37,15 @@ export interface SessionOptions {
   readonly log: Log
 }
 
-/** Connections that arrive before the server can take them. */
-class WaitingRoom {
-  #server: NbdServer | undefined
-  readonly #waiting: Socket[] = []
-
-  readonly admit = (socket: Socket): void => {
-    if (this.#server) this.#server.accept(socket)
-    else this.#waiting.push(socket)
-  }
-
-  open(server: NbdServer): void {
-    this.#server = server
-    for (const socket of this.#waiting.splice(0)) server.accept(socket)
-  }
-
-  close(): void {
-    for (const socket of this.#waiting.splice(0)) socket.destroy()
-  }
-}
-
 /** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
-export async function serveAlone(options: SessionOptions): Promise<void> {
+export async function serveAlone(options: SessionOptions, stop: Stop): Promise<void> {
   const room = new WaitingRoom()
-  const listener = await Listener.open(options.address, room.admit, options.log)
+  const listener = await listenForClients(options.address, room.admit, options.log)
   try {
     const uri = uriOf(listener.address, options.name)
-    const session = await Session.start(options, uri, room)
-    process.stdout.write(`${uri}\n`)
+    const session = await Session.start(options, uri, stop)
+    room.open(session.accept)
+    if (!stop.isRequested) process.stdout.write(`${uri}\n`)
     await session.untilStopped()
   } finally {
     room.close()
@@ -71,41 +54,43 @@ export async function serveAlone(options: SessionOptions): Promise<void> {
 }
 
 /** Serves the connections that the supervisor hands over. */
-export async function serveAsWorker(options: SessionOptions): Promise<void> {
+export async function serveAsWorker(options: SessionOptions, stop: Stop): Promise<void> {
   const room = new WaitingRoom()
-  const supervisor = supervisedSockets(room.admit)
-  const isOrphan = await Promise.race([supervisor.turn.then(() => false), supervisor.orphaned.then(() => true)])
-  if (isOrphan) return
-  const uri = uriOf(supervisor.address, options.name)
-  const session = await Session.start(options, uri, room)
-  supervisor.orphaned.then(
-    () => {
-      options.log.warn('the supervisor is gone: stopping')
-      session.stop()
-    },
-    () => undefined,
-  )
-  supervisor.ready(uri)
-  await session.untilStopped()
-  supervisor.disconnect()
+  const supervisor = supervisedSockets(room.admit, () => {
+    stop.request('the supervisor is gone')
+  })
+  try {
+    await Promise.race([supervisor.turn, stop.requested])
+    if (stop.isRequested) return
+    const uri = uriOf(supervisor.address, options.name)
+    const session = await Session.start(options, uri, stop)
+    room.open(session.accept)
+    supervisor.ready(uri)
+    await session.untilStopped()
+  } finally {
+    room.close()
+    supervisor.disconnect()
+  }
 }
 
 class Session {
   readonly #options: SessionOptions
+  readonly #stop: Stop
   readonly #pair: Pair
   readonly #server: NbdServer
   readonly #monitor: QmpMonitor
-  readonly #stopped: Promise<void>
-  readonly stop: () => void
+  readonly #control: ControlSocket | undefined
 
-  private constructor(options: SessionOptions, uri: string, pair: Pair, hub: EventHub) {
+  private constructor(
+    options: SessionOptions,
+    uri: string,
+    stop: Stop,
+    { pair, hub, control }: { pair: Pair; hub: EventHub; control: ControlSocket | undefined },
+  ) {
     this.#options = options
+    this.#stop = stop
     this.#pair = pair
-    let stop = (): void => undefined
-    this.#stopped = new Promise<void>((resolve) => {
-      stop = resolve
-    })
-    this.stop = stop
+    this.#control = control
     this.#server = newServer(options, pair, hub)
     this.#monitor = new QmpMonitor({
       version: qmpVersion('nbd-remap', packageVersion()),
@@ -119,38 +104,41 @@ class Session {
         uri,
         startedAt: new Date(),
         nbdClients: () => this.#server.clients,
-        quit: this.stop,
+        quit: () => {
+          stop.request('told to quit')
+        },
       }),
     })
     hub.connect(this.#monitor)
+    control?.open(this.#monitor)
   }
 
-  static async start(options: SessionOptions, uri: string, room: WaitingRoom): Promise<Session> {
-    if (options.control !== undefined) await claimSocketPath(options.control)
-    const hub = new EventHub()
-    const disks = await openDisks(options)
+  static async start(options: SessionOptions, uri: string, stop: Stop): Promise<Session> {
+    const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
     try {
-      if (options.create) await createIfBlank(disks, options)
-      const { policy, acceptMain, log } = options
-      const pair = await Pair.open(disks, { policy, acceptMain, log, emit: hub.emit })
-      const session = new Session(options, uri, pair, hub)
-      if (options.control !== undefined) await session.#monitor.listen({ path: options.control })
-      room.open(session.#server)
-      return session
+      const hub = new EventHub()
+      return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control })
     } catch (error) {
-      await disks.main.device.close()
-      await disks.spare.device.close()
+      control?.close()
       throw error
     }
   }
 
-  /** Serves until `stop` is called or a signal arrives; then finishes what is in flight and marks the metadata clean. */
+  readonly accept = (socket: Socket): void => {
+    this.#server.accept(socket)
+  }
+
+  /** Serves until a stop is wanted; then finishes what is in flight and marks the metadata clean. */
   async untilStopped(): Promise<void> {
-    await Promise.race([this.#stopped, once(process, 'SIGTERM'), once(process, 'SIGINT')])
-    this.#options.log.info('stopping')
+    const reason = await this.#stop.requested
+    this.#options.log.info(`stopping: ${reason}`)
     await this.#server.close()
-    await this.#pair.close()
-    await this.#monitor.close()
+    try {
+      await this.#pair.close()
+    } finally {
+      await this.#monitor.close()
+      this.#control?.close()
+    }
     this.#options.log.info('stopped')
   }
 }
@@ -178,7 +166,7 @@ function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServe
   const { target } = pair
   return new NbdServer({
     exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: options.readOnly },
+      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
     ],
     log: options.log,
     onClientConnected: (client) => {
@@ -190,12 +178,21 @@ function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServe
   })
 }
 
-async function openDisks({ main, spare, readOnly, log }: SessionOptions): Promise<PairDisks> {
-  const openedMain = await openDisk(main, { readOnly, log })
+async function openPair(options: SessionOptions, { emit }: EventHub): Promise<Pair> {
+  const disks = await openDisks(options, {
+    mainReadOnly: options.readOnly,
+    spareReadOnly: options.readOnly,
+    log: options.log,
+  })
   try {
-    return { main: openedMain, spare: await openDisk(spare, { readOnly, log }) }
+    if (options.create) await createIfBlank(disks, options)
+    const { policy, acceptMain, log } = options
+    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
+    warnOfBlockSize(options, pair)
+    return pair
   } catch (error) {
-    await openedMain.device.close()
+    await disks.main.device.close()
+    await disks.spare.device.close()
     throw error
   }
 }
@@ -205,6 +202,12 @@ async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise
   const { blockSize, log } = options
   await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
   log.info(`${options.spare} was blank and is formatted now`)
+}
+
+function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { target }: Pair): void {
+  const { blockSize } = target.spare
+  if (wanted === undefined || wanted === blockSize) return
+  log.warn(`${spare} is formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`)
 }
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined

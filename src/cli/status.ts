@@ -1,9 +1,8 @@
 /** `nbd-remap status`: how a running server does, for people or as JSON. */
-import { setTimeout as pause } from 'node:timers/promises'
 import { Command } from 'commander'
 import { formatBytes } from '../util/units.js'
-import { ask } from './ask.js'
-import { controlOption, jsonOption, parseSeconds } from './options.js'
+import { ask, show, type ShowOptions } from './ask.js'
+import { controlOption, jsonOption, watchOption } from './options.js'
 
 interface Status {
   readonly pid: number
@@ -23,29 +22,14 @@ interface Status {
   readonly clients: readonly { readonly id: number; readonly address: string; readonly 'requests-in-flight': number }[]
 }
 
-interface StatusCommandOptions {
-  readonly control: string
-  readonly json?: boolean
-  readonly watch?: number
-}
-
 export const statusCommand = (): Command =>
   new Command('status')
     .description('Show the disk pair, the remaps and the clients of a running server.')
     .addOption(controlOption())
     .addOption(jsonOption())
-    .option('--watch <seconds>', 'again every so many seconds, until Ctrl-C', parseSeconds)
+    .addOption(watchOption())
     .addHelpText('after', '\nExample:\n  nbd-remap status --control /run/disk.qmp --watch 1')
-    .action(status)
-
-async function status(options: StatusCommandOptions): Promise<void> {
-  for (;;) {
-    const answer = await ask<Status>(options.control, 'query-status')
-    process.stdout.write(options.json ? `${JSON.stringify(answer)}\n` : describe(answer))
-    if (options.watch === undefined) return
-    await pause(options.watch * 1000)
-  }
-}
+    .action((options: ShowOptions) => show(options, () => ask<Status>(options.control, 'query-status'), describe))
 
 function describe(status: Status): string {
   const { main, spare } = status

@@ -8,50 +8,53 @@
  * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
  */
 import { fork, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import { Listener, type BoundAddress, type ListenAddress } from '../server/listener.js'
+import type { BoundAddress, ListenAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import { listenForClients } from './listen.js'
+import type { Stop } from './stop.js'
+import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
+import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
 
-const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
-/** A worker that served for less than this is restarted after a pause, which doubles up to the maximum. */
+/** When one worker after the other serves for less than this, there is a pause between them, doubled up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
-/** Connections that wait for a worker; when one more comes, the oldest is dropped. */
-const WAITING_MAX = 128
 
-/** From the supervisor to a worker. A connection comes with its socket. */
-type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
-
-/** From a worker to its supervisor: it takes connections from now on; it took this one. */
-type Report = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken'; readonly id: number }
-
-export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
-
-/** Runs until the worker ends on its own account or a signal stops both; sets the exit code of the process. */
-export async function supervise(address: ListenAddress, log: Log): Promise<void> {
-  const supervisor = new Supervisor(log)
-  const listener = await Listener.open(address, supervisor.admit, log)
-  process.on('SIGTERM', supervisor.stop).on('SIGINT', supervisor.stop)
-  process.exitCode = await supervisor.run(listener.address)
-  process.off('SIGTERM', supervisor.stop).off('SIGINT', supervisor.stop)
-  listener.close()
+/**
+ * Runs until the worker ends on its own account or a stop is wanted; sets the exit code of the process. The worker says
+ * itself why it ended.
+ */
+export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
+  const supervisor = new Supervisor(stop, log)
+  const listener = await listenForClients(address, supervisor.admit, log)
+  try {
+    process.exitCode = await supervisor.run(listener.address)
+  } finally {
+    listener.close()
+    await supervisor.close()
+  }
 }
 
 class Supervisor {
+  readonly #stop: Stop
   readonly #log: Log
+  readonly #stopPausing = new AbortController()
   #waiting: Socket[] = []
   #worker: Worker | undefined
   #standby: Worker | undefined
-  #stopping = false
   #announced = false
-  #restartPauseMs = RESTART_PAUSE_MS
+  #restartPauseMs = 0
 
-  constructor(log: Log) {
+  constructor(stop: Stop, log: Log) {
+    this.#stop = stop
     this.#log = log
+    void stop.requested.then(() => {
+      this.#worker?.stop()
+      this.#stopPausing.abort()
+    })
   }
 
   readonly admit = (socket: Socket): void => {
@@ -61,15 +64,9 @@ class Supervisor {
     else this.#keep([socket])
   }
 
-  readonly stop = (): void => {
-    this.#stopping = true
-    this.#worker?.stop()
-    this.#standby?.stop()
-  }
-
-  /** Starts workers until one ends for good. @returns the exit code */
+  /** Starts workers until one ends for good. @returns the exit code. @throws Error when it was killed at the start or the stop */
   async run(address: BoundAddress): Promise<number> {
-    for (;;) {
+    while (!this.#stop.isRequested) {
       const worker = this.#takeStandby() ?? new Worker(address)
       this.#worker = worker
       const started = Date.now()
@@ -79,18 +76,19 @@ class Supervisor {
       })
       const exit = await worker.exited
       this.#keep(worker.notTaken)
-      let exitCode = this.#finalCode(exit.code)
-      if (exitCode === undefined) await this.#prepareRestart(worker.pid, exit, Date.now() - started)
-      if (this.#stopping) exitCode ??= EXIT.failed
-      if (exitCode !== undefined) return this.#end(exitCode)
+      const exitCode = this.#finalCode(exit)
+      if (exitCode !== undefined) return exitCode
+      await this.#prepareRestart(worker.pid, exit, Date.now() - started)
     }
+    if (!this.#worker) return EXIT.done
+    throw new Error('the worker died before it could stop in good order: the next start repairs the metadata')
   }
 
   #onReady(address: BoundAddress, uri: string): void {
-    if (!this.#announced) process.stdout.write(`${uri}\n`)
+    if (!this.#announced && !this.#stop.isRequested) process.stdout.write(`${uri}\n`)
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
-    if (!this.#stopping) this.#standby = new Worker(address)
+    if (!this.#stop.isRequested) this.#standby = new Worker(address)
   }
 
   /** One that died while it waited is no loss: the next one just takes longer to start. */
@@ -102,35 +100,40 @@ class Supervisor {
 
   #keep(sockets: readonly Socket[]): void {
     this.#waiting.push(...sockets)
-    for (const socket of this.#waiting.splice(0, Math.max(0, this.#waiting.length - WAITING_MAX))) socket.destroy()
+    for (const socket of this.#waiting.splice(0, Math.max(0, this.#waiting.length - CONNECTIONS_WAITING_MAX)))
+      socket.destroy()
   }
 
-  async #end(exitCode: number): Promise<number> {
+  async close(): Promise<void> {
     for (const socket of this.#waiting) socket.destroy()
     this.#standby?.stop()
     await this.#standby?.exited
-    return exitCode
   }
 
-  /** A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`. */
-  #finalCode(code: number | null): number | undefined {
-    const isFinal = this.#stopping || code === EXIT.done || code === EXIT.refused || !this.#announced
-    return isFinal ? (code ?? EXIT.failed) : undefined
+  /**
+   * A start that fails, a refusal and an orderly stop are final; everything else is a crash: `undefined`.
+   * @throws Error when a worker was killed before anybody heard of it
+   */
+  #finalCode({ code, signal }: WorkerExit): number | undefined {
+    if (code === EXIT.done || code === EXIT.refused) return code
+    // Our own signal, before the worker was able to hear it: it has done nothing yet.
+    if (this.#stop.isRequested && signal === 'SIGTERM') return EXIT.done
+    if (this.#announced && !(this.#stop.isRequested && code !== null)) return undefined
+    if (code === null) throw new Error(`the server was ended by ${signal ?? '?'} before it was ready`)
+    return code
   }
 
   async #prepareRestart(pid: number, { code, signal }: WorkerExit, lifeMs: number): Promise<void> {
+    if (this.#stop.isRequested) return
     this.#log.error(`worker ${pid} died (${signal ?? `exit code ${code ?? '?'}`}): the next one takes over`)
     if (lifeMs > HEALTHY_LIFE_MS) {
-      this.#restartPauseMs = RESTART_PAUSE_MS
+      this.#restartPauseMs = 0
       return
     }
-    await pause(this.#restartPauseMs)
-    this.#restartPauseMs = Math.min(this.#restartPauseMs * 2, RESTART_PAUSE_MAX_MS)
+    await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(ignoreError)
+    this.#restartPauseMs = Math.min(Math.max(this.#restartPauseMs * 2, RESTART_PAUSE_MS), RESTART_PAUSE_MAX_MS)
   }
 }
-
-/** What cannot be sent any more was for a process that is about to be reported dead. */
-const ignoreError = (): void => undefined
 
 interface WorkerExit {
   readonly code: number | null
@@ -212,53 +215,4 @@ class Worker {
   stop(): void {
     this.#child.kill('SIGTERM')
   }
-}
-
-export interface SupervisedSockets {
-  /** Where the supervisor listens. */
-  readonly address: BoundAddress
-  /** Resolves when this worker's turn has come. Until then it must not touch anything that another one may use. */
-  readonly turn: Promise<void>
-  /** Resolves when the supervisor is gone. */
-  readonly orphaned: Promise<void>
-  ready(uri: string): void
-  disconnect(): void
-}
-
-/** The worker's side: connections arrive over the channel to the supervisor. */
-export function supervisedSockets(onSocket: (socket: Socket) => void): SupervisedSockets {
-  const turn = new Promise<void>((resolve) => {
-    process.on('message', (message, socket) => {
-      const order = message as Order
-      if (order.kind === 'serve') {
-        resolve()
-        return
-      }
-      // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
-      report({ kind: 'taken', id: order.id })
-      // A client that left while its connection was on the way arrives as nothing.
-      if (socket) onSocket(asAccepted(socket as Socket))
-    })
-  })
-  return {
-    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
-    turn,
-    orphaned: once(process, 'disconnect').then(() => undefined),
-    ready: (uri) => {
-      report({ kind: 'ready', uri })
-    },
-    disconnect: () => {
-      if (process.connected) process.disconnect()
-    },
-  }
-}
-
-function report(message: Report): void {
-  process.send?.(message, undefined, undefined, ignoreError)
-}
-
-/** As the listener's own sockets are: a client may end its side and still get its replies. */
-function asAccepted(socket: Socket): Socket {
-  socket.allowHalfOpen = true
-  return socket
 }

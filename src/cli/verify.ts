@@ -1,11 +1,10 @@
 /** `nbd-remap verify`: is the metadata of a spare intact? Offline; changes nothing. */
 import { Command } from 'commander'
-import { openDisk } from '../device/open.js'
-import { verifySpare, type VerifyReport } from '../spare/verify.js'
+import type { VerifyReport } from '../spare/verify.js'
 import { stderrLog } from '../util/log.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
-import { DISK_HELP, jsonOption } from './options.js'
+import { jsonOption, spareOption } from './options.js'
 
 interface VerifyCommandOptions {
   readonly spare: string
@@ -15,7 +14,7 @@ interface VerifyCommandOptions {
 export const verifyCommand = (): Command =>
   new Command('verify')
     .description('Check every copy of the metadata on a spare that is not being served. Changes nothing.')
-    .requiredOption('--spare <spare>', `the spare: ${DISK_HELP}`)
+    .addOption(spareOption('the spare'))
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -29,6 +28,7 @@ Example:
     .action(verify)
 
 async function verify(options: VerifyCommandOptions): Promise<void> {
+  const [{ openDisk }, { verifySpare }] = await Promise.all([import('../device/open.js'), import('../spare/verify.js')])
   const spare = await openDisk(options.spare, { readOnly: true, log: stderrLog() })
   try {
     const report = await verifySpare(spare.device)

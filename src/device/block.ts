@@ -4,6 +4,7 @@
  * O_EXCL keeps off a device that is mounted, or in use by device-mapper, MD or another server.
  */
 import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { RefusedError } from '../util/errors.js'
 import { MiB, SECTOR_SIZE } from '../util/units.js'
 import { inUse, lockFile } from './disk-lock.js'
@@ -54,8 +55,12 @@ function sysfsFolder(rdev: number): string {
   return realpathSync(`/sys/dev/block/${major}:${minor}`)
 }
 
-/** A loop device is the same disk as the file behind it. */
+/** As `OpenedDisk.sameness`, of a device that nobody needs to open. */
+export const blockSameness = (rdev: number): string => samenessOf(sysfsFolder(rdev))
+
+/** A loop device is the same disk as the file behind it. A partition lies in its disk: its name continues the disk's. */
 function samenessOf(sys: string): string {
+  if (attribute(sys, 'partition') !== undefined) return `${samenessOf(dirname(sys))}/${basename(sys)}`
   const file = attribute(sys, 'loop/backing_file')
   const stats = file === undefined ? undefined : statSync(file, { bigint: true, throwIfNoEntry: false })
   return stats ? fileSameness(stats) : sys

@@ -6,6 +6,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { RefusedError } from '../util/errors.js'
 
@@ -28,29 +29,52 @@ export function lockFile(fd: number, name: string, mode: 'shared' | 'exclusive')
 }
 
 export const inUse = (name: string): RefusedError =>
-  new RefusedError(`${name} is in use by another process: two servers on one disk would destroy it`)
+  new RefusedError(
+    `${name} is in use by another process: two servers on one disk would destroy it, so stop the other one first`,
+  )
 
 /** Releases the lock. */
 export type Unlock = () => Promise<void>
 
-/** Locks an upstream disk by its URI among the servers of this machine. @throws RefusedError */
-export function lockUri(uri: string): Promise<Unlock> {
-  const name = `\0nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
+/**
+ * Locks an upstream disk by its URI among the processes of this machine (of this network namespace, to be exact). Whoever
+ * comes later loses: each one binds its own name first and looks for the others' second.
+ * @throws RefusedError when another process holds it
+ */
+export async function lockUri(uri: string, mode: 'shared' | 'exclusive' = 'exclusive'): Promise<Unlock> {
+  const writer = `nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
+  const readers = `${writer}/`
+  const unlock = await bindAbstract(mode === 'exclusive' ? writer : `${readers}${process.pid}.${++locks}`, uri)
+  const isHeld = abstractNames().some((name) => (mode === 'exclusive' ? name.startsWith(readers) : name === writer))
+  if (!isHeld) return unlock
+  await unlock()
+  throw inUse(uri)
+}
+
+/** Tells the shared locks of one process apart. */
+let locks = 0
+
+function bindAbstract(name: string, uri: string): Promise<Unlock> {
   const server = createServer((socket) => socket.destroy())
+  const close = (): Promise<void> =>
+    new Promise((done) =>
+      server.close(() => {
+        done()
+      }),
+    )
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       reject(error.code === 'EADDRINUSE' ? inUse(uri) : error)
     })
-    server.listen(name, () => {
+    server.listen(`\0${name}`, () => {
       server.unref()
-      resolve(
-        () =>
-          new Promise((done) =>
-            server.close(() => {
-              done()
-            }),
-          ),
-      )
+      resolve(close)
     })
   })
 }
+
+/** All abstract unix sockets, as the last column of the kernel's list has them. */
+const abstractNames = (): string[] =>
+  readFileSync('/proc/net/unix', 'latin1')
+    .split('\n')
+    .map((line) => line.slice(line.indexOf(' @') + 2))

@@ -44,8 +44,11 @@ export class LockedDevice implements Device {
   }
 
   async close(): Promise<void> {
-    await this.#device.close()
-    await this.#unlock()
+    try {
+      await this.#device.close()
+    } finally {
+      await this.#unlock()
+    }
   }
 
   #refuse(operation: 'write' | 'trim' | 'write-zeroes', offset: number, length: number): Promise<never> {

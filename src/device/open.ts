@@ -1,12 +1,12 @@
 /** MAIN, SPARE and REPLICA as a user writes them, a path or an NBD URI, as an opened and locked `Device`. */
 import { statSync } from 'node:fs'
-import { messageOf, RefusedError } from '../util/errors.js'
+import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.js'
-import { openBlock } from './block.js'
+import { blockSameness, openBlock } from './block.js'
 import type { Device } from './device.js'
 import { lockUri } from './disk-lock.js'
-import { openFile } from './file.js'
+import { fileSameness, openFile } from './file.js'
 import { LockedDevice } from './locked.js'
 import { UpstreamDevice } from './upstream.js'
 
@@ -21,12 +21,36 @@ export interface OpenedDisk {
   readonly device: Device
   /** What is recorded, to recognise the disk again later. */
   readonly identity: { readonly id: string; readonly location: string }
-  /** Equal for two ways to open one disk, on this machine, now. */
+  /** Equal for two ways to open one disk, on this machine, now; a part of a disk continues it after a slash. */
   readonly sameness: string
+}
+
+/** Whether two disks are the same, or one is a part of the other. Takes what `sameness` says of each. */
+export const overlap = (a: string, b: string): boolean => a === b || a.startsWith(`${b}/`) || b.startsWith(`${a}/`)
+
+/**
+ * What `OpenedDisk.sameness` will be, found out without opening the disk: the same disk given twice would otherwise lock
+ * itself out. `undefined` when there is nothing that could be opened.
+ */
+export function samenessOf(location: string): string | undefined {
+  if (isNbdUri(location)) return canonicalUri(location)
+  const stats = statSync(location, { bigint: true, throwIfNoEntry: false })
+  if (stats?.isBlockDevice()) return blockSameness(Number(stats.rdev))
+  return stats?.isFile() ? fileSameness(stats) : undefined
+}
+
+/** With and without TLS it is the same disk. @throws UsageError for a malformed one */
+function canonicalUri(text: string): string {
+  try {
+    return formatNbdUri({ ...parseNbdUri(text), tls: false })
+  } catch (error) {
+    throw new UsageError(messageOf(error), { cause: error })
+  }
 }
 
 /**
  * @throws RefusedError when the disk is in use, empty, or of a kind that cannot be one
+ * @throws UsageError when it is a malformed URI
  * @throws Error with a sentence for people when it cannot be opened or reached
  */
 export async function openDisk(location: string, options: OpenOptions): Promise<OpenedDisk> {
@@ -44,14 +68,17 @@ export async function openDisk(location: string, options: OpenOptions): Promise<
   )
 }
 
-/** The lock comes first: two servers must not even be connected to one upstream for writing. */
+/** The lock comes first: two servers must not even be connected to one upstream. */
 async function openUpstream(location: string, { readOnly, log }: OpenOptions): Promise<OpenedDisk> {
-  // With and without TLS it is the same disk.
-  const uri = formatNbdUri({ ...parseNbdUri(location), tls: false })
-  const unlock = readOnly ? () => Promise.resolve() : await lockUri(uri)
+  const uri = canonicalUri(location)
+  const unlock = await lockUri(uri, readOnly ? 'shared' : 'exclusive')
   try {
     const upstream = await UpstreamDevice.open(location, { log })
     const device = new LockedDevice(upstream, readOnly, unlock)
+    if (!readOnly && upstream.readOnly) {
+      await upstream.close()
+      throw new Error(`cannot open ${location}: ${READ_ONLY}`)
+    }
     return { device, identity: { id: `nbd:${uri}`, location }, sameness: uri }
   } catch (error) {
     await unlock()
@@ -59,10 +86,12 @@ async function openUpstream(location: string, { readOnly, log }: OpenOptions): P
   }
 }
 
+const READ_ONLY = 'it can only be read (add --read-only)'
+
 const EXPLANATIONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file or device',
   EACCES: 'permission denied',
-  EROFS: 'it can only be read (add --read-only)',
+  EROFS: READ_ONLY,
   ENOMEDIUM: 'there is no medium in it',
 }
 

@@ -2,7 +2,7 @@
  * A main disk and its spare, opened together: every check that promises P5 and P6 ask for stands here, before the first
  * byte is written to either disk.
  */
-import type { OpenedDisk } from '../device/open.js'
+import { openDisk, overlap, samenessOf, type OpenedDisk } from '../device/open.js'
 import { BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, isBlockSize, type MainIdentity } from '../spare/format.js'
 import { hasHeader } from '../spare/header.js'
 import { mainMismatch, takeFingerprint } from '../spare/identity.js'
@@ -16,6 +16,43 @@ import { RemapTarget } from './target.js'
 export interface PairDisks {
   readonly main: OpenedDisk
   readonly spare: OpenedDisk
+}
+
+export interface PairLocations {
+  readonly main: string
+  readonly spare: string
+}
+
+/**
+ * Opens and locks both disks.
+ * @throws RefusedError, UsageError, Error; then neither is open
+ */
+export async function openDisks(
+  { main, spare }: PairLocations,
+  options: { readonly mainReadOnly: boolean; readonly spareReadOnly: boolean; readonly log: Log },
+): Promise<PairDisks> {
+  const { mainReadOnly, spareReadOnly, log } = options
+  refuseOverlap({ name: main, sameness: samenessOf(main) }, { name: spare, sameness: samenessOf(spare) })
+  const openedMain = await openDisk(main, { readOnly: mainReadOnly, log })
+  try {
+    return { main: openedMain, spare: await openDisk(spare, { readOnly: spareReadOnly, log }) }
+  } catch (error) {
+    await openedMain.device.close()
+    throw error
+  }
+}
+
+interface NamedDisk {
+  readonly name: string
+  readonly sameness: string | undefined
+}
+
+const named = ({ device, sameness }: OpenedDisk): NamedDisk => ({ name: device.name, sameness })
+
+function refuseOverlap(main: NamedDisk, spare: NamedDisk): void {
+  if (main.sameness === undefined || spare.sameness === undefined || !overlap(main.sameness, spare.sameness)) return
+  const relation = main.sameness === spare.sameness ? 'are the same disk' : 'overlap: one is a part of the other'
+  throw new RefusedError(`main ${main.name} and spare ${spare.name} ${relation}; the spare must be another disk`)
 }
 
 export interface FormatPairOptions {
@@ -52,12 +89,10 @@ export async function formatPair(disks: PairDisks, options: FormatPairOptions): 
 export class Pair {
   readonly target: RemapTarget
   readonly #main: OpenedDisk
-  readonly #log: Log
 
-  private constructor(target: RemapTarget, main: OpenedDisk, log: Log) {
+  private constructor(target: RemapTarget, main: OpenedDisk) {
     this.target = target
     this.#main = main
-    this.#log = log
   }
 
   /**
@@ -79,10 +114,13 @@ export class Pair {
       await target.settle()
       reportRepairs(spare, options.emit, options.log)
     }
-    return new Pair(target, main, options.log)
+    return new Pair(target, main)
   }
 
-  /** Flushes, records a clean stop, and closes both disks. The metadata stays "not clean" when something fails. */
+  /**
+   * Flushes, records a clean stop, and closes both disks.
+   * @throws Error when something failed: both are closed then, too, and the metadata stays "not clean"
+   */
   async close(): Promise<void> {
     const { target } = this
     try {
@@ -91,9 +129,10 @@ export class Pair {
         await target.spare.markClean(await identify(this.#main))
       }
     } catch (error) {
-      this.#log.error(`the pair could not be stopped cleanly: ${messageOf(error)}`)
+      throw new Error(`the pair could not be stopped cleanly: ${messageOf(error)}`, { cause: error })
+    } finally {
+      await target.close()
     }
-    await target.close()
   }
 }
 
@@ -115,9 +154,7 @@ const recordedMain = (spare: Spare) => ({
 })
 
 async function refuseWrongDisks({ main, spare }: PairDisks): Promise<void> {
-  if (main.sameness === spare.sameness) {
-    throw new RefusedError(`main ${main.device.name} and spare ${spare.device.name} are the same disk`)
-  }
+  refuseOverlap(named(main), named(spare))
   if (await hasHeader(main.device)) {
     throw new RefusedError(
       `main ${main.device.name} carries the header of an nbd-remap spare: are --main and --spare swapped?`,
@@ -131,8 +168,10 @@ function acceptOrRefuse(main: OpenedDisk, spare: Spare, mismatch: string, option
     options.log.warn(`main ${main.device.name} is accepted as told: ${mismatch}`)
     return
   }
-  const hint = sizesMatch ? '; if it is the right disk all the same, add --accept-main' : ''
-  throw new RefusedError(`main ${main.device.name} is refused: ${mismatch}${hint}`)
+  const hint = sizesMatch
+    ? 'if it is the right disk all the same, add --accept-main'
+    : 'serve it with a spare of its own, or give the main that this spare belongs to'
+  throw new RefusedError(`main ${main.device.name} is refused: ${mismatch}; ${hint}`)
 }
 
 function reportRepairs(spare: Spare, emit: RemapEventSink, log: Log): void {

@@ -3,7 +3,9 @@
  * somebody answers on, or that is not a socket, is left alone and refused.
  */
 
+import { existsSync } from 'node:fs'
 import net from 'node:net'
+import { dirname } from 'node:path'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import { SocketPathError, claimSocketPath, pathOfSocket } from '../util/socket-path.js'
@@ -71,10 +73,22 @@ function bind(server: net.Server, address: ListenAddress): Promise<void> {
   })
 }
 
+const REASONS: ReadonlyMap<string, string> = new Map([
+  ['EADDRINUSE', 'another process listens there'],
+  ['EADDRNOTAVAIL', 'this machine does not have that address'],
+  ['EACCES', 'permission denied'],
+  ['ENOTFOUND', 'the host is not known'],
+  ['EAI_AGAIN', 'the name service does not answer'],
+  ['EROFS', 'the file system is read-only'],
+])
+
 function explain(address: ListenAddress, error: unknown): ListenError {
   const where =
     'path' in address ? address.path : 'fd' in address ? `fd ${address.fd}` : `${address.host}:${address.port}`
-  return new ListenError(`cannot listen on ${where}: ${messageOf(error)}`, { cause: error })
+  // libuv says EACCES of a folder that does not exist, too.
+  const noFolder = 'path' in address && !existsSync(dirname(address.path))
+  const known = noFolder ? 'its folder does not exist' : REASONS.get(String(errorCode(error)))
+  return new ListenError(`cannot listen on ${where}: ${known ?? messageOf(error)}`, { cause: error })
 }
 
 const errorCode = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)

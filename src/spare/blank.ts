@@ -1,6 +1,7 @@
 /**
  * What stands on a disk that is to become a spare? `--create` formats a blank disk only, so this errs on the side of
- * "not blank": the header area and the end are read whole, and the rest in samples.
+ * "not blank": the header area, the slot table behind it and the end are read whole, and the rest in samples. A spare
+ * that has lost its headers, but not its slots, is not blank.
  */
 import type { Device } from '../device/device.js'
 import { isZero } from '../util/chunks.js'
@@ -22,7 +23,7 @@ export async function findContent(device: Device): Promise<number | undefined> {
 }
 
 function* placesToLook(size: number): Generator<{ offset: number; length: number }> {
-  for (let offset = 0; offset < Math.min(HEADER_AREA_SIZE, size); offset += STEP) {
+  for (let offset = 0; offset < Math.min(HEADER_AREA_SIZE + STEP, size); offset += STEP) {
     yield { offset, length: Math.min(STEP, size - offset) }
   }
   const last = Math.max(0, size - STEP)

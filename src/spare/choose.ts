@@ -60,7 +60,9 @@ export function chooseHeader(copies: readonly HeaderCopy[]): HeaderChoice {
 function noneValid(copies: readonly HeaderCopy[]): HeaderChoice {
   if (copies.every((copy) => copy.kind === 'absent')) return { kind: 'absent' }
   const reasons = copies.map((copy, n) => `copy ${n}: ${'reason' in copy ? copy.reason : 'no header'}`)
-  return refused(`none of its ${copies.length} header copies is intact (${reasons.join('; ')})`)
+  return refused(
+    `none of its ${copies.length} header copies is intact (${reasons.join('; ')}), and without them its remaps are not known; restore it from a copy`,
+  )
 }
 
 const sameContent = (a: Header, b: Header): boolean => encodeHeader(a, 0).equals(encodeHeader(b, 0))
@@ -76,7 +78,7 @@ function badCopy(copy: HeaderCopy, number: number, newest: Header): BadCopy[] {
 /** Why a spare of `spareSize` bytes with this geometry cannot be used; `undefined` when it can. */
 export function geometryProblem(geometry: Geometry, spareSize: number): string | undefined {
   if (spareSize < geometry.spareSize) {
-    return `it was ${geometry.spareSize} bytes long when formatted and is ${spareSize} bytes now: it was truncated`
+    return `it was ${geometry.spareSize} bytes long when formatted and is ${spareSize} bytes now: it was truncated, so restore it from a copy`
   }
   const expected = isBlockSize(geometry.blockSize)
     ? layOut(geometry.mainSize, geometry.spareSize, geometry.blockSize)

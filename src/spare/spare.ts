@@ -134,7 +134,7 @@ export class Spare {
     if (!first) return
     const reasons = first.bad.map(({ copy, reason }) => `copy ${copy} ${reason}`).join(', ')
     throw new RefusedError(
-      `spare ${this.device.name} is refused: ${lost.length} slot page(s) have no intact copy, so some remaps are unknown (page ${first.page}: ${reasons})`,
+      `spare ${this.device.name} is refused: ${lost.length} slot page(s) have no intact copy, so some remaps are unknown (page ${first.page}: ${reasons}); restore it from a copy`,
     )
   }
 

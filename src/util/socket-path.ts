@@ -1,6 +1,6 @@
 /**
- * Paths of unix sockets: whether one may be made at a path, and where one is that somebody else has made. What a server left that was killed is removed; what a running server
- * listens on, and every file that is not a socket, is left untouched.
+ * Paths of unix sockets: whether one may be made at a path, and where one is that was made by somebody else. What a server
+ * left that was killed is removed; what a running server listens on, and every file that is not a socket, is left untouched.
  */
 
 import { readFileSync, readlinkSync } from 'node:fs'

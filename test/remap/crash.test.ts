@@ -60,17 +60,17 @@ async function atEveryPoint(
 ): Promise<number> {
   const random = new Random(process.env['SEED'] ?? 'crash')
   for (let point = 0; ; point++) {
-    let isDone = false
+    const run = { isDone: false }
     for (let cut = 0; cut < CUTS_PER_POINT; cut++) {
       const disks = disksFrom({ main: Buffer.from(images.main), spare: Buffer.from(images.spare) })
       disks.spare.stopAfter(point)
       const going = act(disks).then(() => {
-        isDone = true
+        run.isDone = true
       })
       await Promise.race([disks.spare.stopped, going])
       const pair = await openPair(disksFrom({ main: disks.main.crash(random), spare: disks.spare.crash(random) }))
-      await check(pair, `power cut at write ${point}, cut ${cut}${isDone ? ', done' : ''}`)
-      if (isDone) return point
+      await check(pair, `power cut at write ${point}, cut ${cut}${run.isDone ? ', done' : ''}`)
+      if (run.isDone) return point
     }
   }
 }

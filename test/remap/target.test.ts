@@ -205,6 +205,47 @@ void t.test('a spare block that cannot be read loses its unreadable sectors only
   t.match(eventsOf(rig, 'REMAP_ADDED').at(-1), { reason: 'spare-error', 'lost-sectors': 1 })
 })
 
+void t.test('a block that moves from one spare block to another keeps its lost sectors', async (t) => {
+  for (const operation of ['read', 'write'] as const) {
+    const rig = await createRig()
+    rig.main.add(badSectors(['read'], 18))
+    await t.rejects(readFrom(rig.target, 18 * SECTOR_SIZE, 1), DeviceError)
+    rig.spare.add(badSectors([operation], spareOffsetOf(rig.target, 2)! / SECTOR_SIZE + 4))
+    if (operation === 'read') await t.rejects(readFrom(rig.target, 20 * SECTOR_SIZE, 1), DeviceError)
+    else await rig.target.write(20 * SECTOR_SIZE, fill(7, SECTOR_SIZE))
+    t.equal(rig.target.table.lookup(mainBlock(2)), 1)
+    rig.spare.clear()
+    await t.rejects(readFrom(rig.target, 18 * SECTOR_SIZE, 1), { code: 'EIO' }, operation)
+    t.same(await readFrom(rig.target, 19 * SECTOR_SIZE, 1), pattern(19 * SECTOR_SIZE, 1))
+  }
+})
+
+void t.test('of two slots for one block the newer one wins, and the other is retired', async (t) => {
+  for (const [newer, older] of [
+    [3, 5],
+    [5, 3],
+  ] as const) {
+    const rig = await createRig()
+    const { spare } = rig.target
+    for (const [slot, generation] of [
+      [newer, 20],
+      [older, 10],
+    ] as const) {
+      const number = slotNumber(slot)
+      await spare.reserve(number)
+      await spare.device.write(spare.dataOffset(number), fill(generation, BLOCK))
+      const content = { state: 'remapped', mainBlock: mainBlock(9), lostMask: 0n, generation } as const
+      await spare.commit([{ number, slot: content }])
+    }
+    const { target } = await rig.reopen()
+    t.equal(target.table.lookup(mainBlock(9)), newer)
+    t.same(await readFrom(target, 9 * BLOCK, BLOCK), Buffer.alloc(BLOCK, 20))
+    t.equal(target.spare.slots.state(slotNumber(older)), 'retired')
+    await target.placement.setLostMask(slotNumber(newer), 0n)
+    t.ok(target.spare.slots.get(slotNumber(newer)).generation > 20, 'generations go on from the highest')
+  }
+})
+
 void t.test('flush covers the spare when something was written there, and main always', async (t) => {
   const rig = await createRig()
   rig.main.add(badSectors(['write'], 16, 8))

@@ -159,7 +159,6 @@ void t.test('ABORT is acknowledged, whatever its data, before the connection end
 void t.test('options that are unknown or not supported are answered so, and the next one is understood', (t) => {
   const unsupported: [number, string][] = [
     [4, 'NBD_OPT_PEEK_EXPORT'],
-    [5, 'NBD_OPT_STARTTLS'],
     [9, 'NBD_OPT_LIST_META_CONTEXT'],
     [10, 'NBD_OPT_SET_META_CONTEXT'],
     [11, 'NBD_OPT_EXTENDED_HEADERS'],

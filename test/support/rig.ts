@@ -40,8 +40,11 @@ export interface Rig {
 /** Byte n of the main disk of a new rig. Sectors differ, and none is all zeros. */
 export const patternAt = (n: number): number => ((n >> 9) * 7 + n) % 251 || 1
 
-export const pattern = (offset: number, length: number): Buffer =>
-  Buffer.from(Array.from({ length }, (_, n) => patternAt(offset + n)))
+export function pattern(offset: number, length: number): Buffer {
+  const bytes = Buffer.alloc(length)
+  for (let n = 0; n < length; n++) bytes[n] = patternAt(offset + n)
+  return bytes
+}
 
 export async function createRig(options: RigOptions = {}): Promise<Rig> {
   const mainMemory = new MemoryDevice(options.mainSize ?? 64 * 4096, 'main')

@@ -1,0 +1,68 @@
+/**
+ * The worker of `serve --supervise`, its side of the channel to the supervisor. It is started and loaded before its turn
+ * comes, and until then must not touch anything that the worker before it may use.
+ */
+import type { Socket } from 'node:net'
+import type { BoundAddress } from '../server/listener.js'
+
+/** In the environment of a worker: the address that the supervisor listens on, as JSON. */
+export const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
+
+/** From the supervisor to a worker. A connection comes with its socket. */
+export type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
+
+/** From a worker to its supervisor: it takes connections from now on; it took this one. */
+export type Report = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken'; readonly id: number }
+
+export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
+
+/** What cannot be sent any more was for a process that is gone, as an exit or a disconnection is about to say. */
+export const ignoreError = (): void => undefined
+
+export interface SupervisedSockets {
+  /** Where the supervisor listens. */
+  readonly address: BoundAddress
+  /** Resolves when this worker's turn has come. */
+  readonly turn: Promise<void>
+  ready(uri: string): void
+  disconnect(): void
+}
+
+/** @param onOrphaned the supervisor is gone, and nobody hands over connections any more */
+export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned: () => void): SupervisedSockets {
+  const turn = new Promise<void>((resolve) => {
+    process.on('message', (message, socket) => {
+      const order = message as Order
+      if (order.kind === 'serve') {
+        resolve()
+        return
+      }
+      // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
+      report({ kind: 'taken', id: order.id })
+      // A client that left while its connection was on the way arrives as nothing.
+      if (socket) onSocket(asAccepted(socket as Socket))
+    })
+  })
+  process.once('disconnect', onOrphaned)
+  return {
+    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
+    turn,
+    ready: (uri) => {
+      report({ kind: 'ready', uri })
+    },
+    disconnect: () => {
+      process.off('disconnect', onOrphaned)
+      if (process.connected) process.disconnect()
+    },
+  }
+}
+
+function report(message: Report): void {
+  process.send?.(message, undefined, undefined, ignoreError)
+}
+
+/** As the listener's own sockets are: a client may end its side and still get its replies. */
+function asAccepted(socket: Socket): Socket {
+  socket.allowHalfOpen = true
+  return socket
+}
