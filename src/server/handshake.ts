@@ -25,10 +25,13 @@ import {
   NBD_OPT_LIST,
   NBD_OPT_LIST_META_CONTEXT,
   NBD_OPT_SET_META_CONTEXT,
+  NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
   NBD_REP_ACK,
   NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_POLICY,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
@@ -58,10 +61,17 @@ import type { Limits } from './limits.js'
 import { listContexts, selectContexts } from './meta-context.js'
 import { Negotiation, type Negotiated } from './negotiation.js'
 
-/** How a handshake ends: in the transmission phase, or in a closed connection once what was sent has left. */
+/**
+ * How a handshake ends: in the transmission phase, in a closed connection once what was sent has left, or, with
+ * `starttls`, in another handshake (`secured`) over TLS.
+ */
 export type HandshakeResult =
   | { readonly kind: 'transmission'; readonly export: Export; readonly negotiated: Negotiated }
   | { readonly kind: 'close'; readonly reason: string }
+  | { readonly kind: 'starttls' }
+
+/** What NBD_OPT_STARTTLS means to a client: not here, if you like, before anything else, or it is done already. */
+export type TlsState = 'off' | 'on' | 'required' | 'active'
 
 /** Messages to clients are bounded as all strings of the protocol, and logs should stay readable. */
 const QUOTED_MAX = 100
@@ -76,6 +86,7 @@ export class Handshake {
   readonly #exports: readonly Export[]
   readonly #limits: Pick<Limits, 'optionsMax' | 'optionLengthMax'>
   readonly #send: (data: Buffer) => void
+  readonly #tls: TlsState
   /** Undefined until the client has sent them. */
   #clientFlags: number | undefined
   #option: OptionHeader | undefined
@@ -84,16 +95,29 @@ export class Handshake {
   #toSkip = 0
   readonly #negotiation = new Negotiation()
 
-  /** Sends the greeting at once. */
+  /** Sends the greeting at once, unless it goes on from `unsecured`. */
   constructor(
     exports: readonly Export[],
     limits: Pick<Limits, 'optionsMax' | 'optionLengthMax'>,
     send: (data: Buffer) => void,
+    tls: TlsState = 'off',
+    unsecured?: Handshake,
   ) {
     this.#exports = exports
     this.#limits = limits
     this.#send = send
-    send(encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+    this.#tls = tls
+    if (unsecured === undefined) {
+      send(encodeGreeting(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES))
+    } else {
+      this.#clientFlags = unsecured.#clientFlags
+      this.#optionCount = unsecured.#optionCount
+    }
+  }
+
+  /** How it goes on over TLS. Being a new one it forgets, as it must, whatever was negotiated without. */
+  secured(): Handshake {
+    return new Handshake(this.#exports, this.#limits, this.#send, 'active', this)
   }
 
   /**
@@ -152,6 +176,7 @@ export class Handshake {
 
   /** As `#answer`, but for data that was not kept. */
   #answerTooLong(option: number, length: number): HandshakeResult | undefined {
+    if (option !== NBD_OPT_EXPORT_NAME && this.#needsTls(option)) return undefined
     switch (option) {
       case NBD_OPT_EXPORT_NAME:
         return close(`an export name of ${length} bytes`)
@@ -171,7 +196,12 @@ export class Handshake {
   }
 
   #answer(option: number, data: Buffer): HandshakeResult | undefined {
+    if (this.#needsTls(option)) {
+      return option === NBD_OPT_EXPORT_NAME ? close('an export asked for without TLS') : undefined
+    }
     switch (option) {
+      case NBD_OPT_STARTTLS:
+        return this.#startTls(option, data)
       case NBD_OPT_EXPORT_NAME:
         return this.#exportName(data)
       case NBD_OPT_ABORT:
@@ -199,6 +229,23 @@ export class Handshake {
         this.#fail(option, NBD_REP_ERR_UNSUP, `${optionName(option)} is not supported`)
         return undefined
     }
+  }
+
+  /** Refuses what is not allowed before TLS. "TLS support", mode FORCEDTLS. */
+  #needsTls(option: number): boolean {
+    if (this.#tls !== 'required' || option === NBD_OPT_STARTTLS || option === NBD_OPT_ABORT) return false
+    if (option !== NBD_OPT_EXPORT_NAME) this.#fail(option, NBD_REP_ERR_TLS_REQD, 'start TLS first')
+    return true
+  }
+
+  #startTls(option: number, data: Buffer): HandshakeResult | undefined {
+    if (this.#tls === 'off') this.#fail(option, NBD_REP_ERR_POLICY, 'TLS is switched off here')
+    else if (this.#tls === 'active') this.#fail(option, NBD_REP_ERR_INVALID, 'TLS is active already')
+    else if (!this.#refuseData(option, data)) {
+      this.#reply(option, NBD_REP_ACK)
+      return { kind: 'starttls' }
+    }
+    return undefined
   }
 
   /** The one option without an error reply: what cannot be served is answered by closing. */

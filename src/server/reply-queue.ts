@@ -6,10 +6,13 @@
  */
 
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { PacedWriter } from './paced-writer.js'
 import type { Stall } from './stall.js'
 
 export class ReplyQueue {
   readonly #socket: Socket
+  readonly #paced: PacedWriter | undefined
   readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
   /** Of the replies that the kernel has not taken. */
@@ -41,6 +44,7 @@ export class ReplyQueue {
   ) {
     this.#stall = stall
     this.#socket = socket
+    this.#paced = socket instanceof TLSSocket ? new PacedWriter(socket) : undefined
     this.#isMoreExpected = isMoreExpected
     this.#onGone = onGone
   }
@@ -73,6 +77,10 @@ export class ReplyQueue {
     }
     this.#bytesLeaving += bytes
     if (this.#writes++ === 0) this.#stall.begin(bytes)
+    if (this.#paced) {
+      this.#paced.write(replies, gone)
+      return
+    }
     const last = replies.length - 1
     this.#socket.cork()
     for (let i = 0; i < last; i++) this.#socket.write(replies[i] ?? Buffer.alloc(0))

@@ -11,12 +11,15 @@ import { Connection, type ClientInfo } from './connection.js'
 import type { Export } from './export.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
+import type { ServerTls } from './starttls.js'
 
 export interface NbdServerOptions {
   /** At least one. The first is also the default export. */
   readonly exports: readonly Export[]
   readonly limits?: Partial<Limits>
   readonly log?: Log
+  /** Without, clients that want TLS are refused. */
+  readonly tls?: ServerTls
   /** A client has finished its handshake. */
   readonly onClientConnected?: (client: ClientInfo) => void
   /** The same client's socket is closed. */
@@ -79,6 +82,7 @@ export class NbdServer {
       limits: this.#limits,
       budget: this.#budget,
       log: this.#log,
+      tls: this.#options.tls,
       onTransmission: ({ info, label }) => {
         if (info === undefined) return
         this.#log.info(`${label} connected to export ${JSON.stringify(info.exportName)}`)

@@ -165,7 +165,6 @@ void t.test('ABORT is acknowledged, whatever its data, before the connection end
 void t.test('options that are unknown or not supported are answered so, and the next one is understood', (t) => {
   const unsupported: [number, string][] = [
     [4, 'NBD_OPT_PEEK_EXPORT'],
-    [5, 'NBD_OPT_STARTTLS'],
     [12, 'unknown option 12'],
     [0xffffffff, 'unknown option 4294967295'],
   ]
