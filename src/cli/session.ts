@@ -9,7 +9,7 @@ import { controlCommands } from '../control/commands.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
-import type { RemapEventSink } from '../remap/events.js'
+import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -20,6 +20,7 @@ import { ControlSocket } from './control-socket.js'
 import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
+import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { WaitingRoom } from './waiting-room.js'
 import { supervisedSockets } from './worker.js'
@@ -61,6 +62,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     stop.request('the supervisor is gone')
   })
   try {
+    if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options.name)
@@ -117,7 +119,7 @@ class Session {
   static async start(options: SessionOptions, uri: string, stop: Stop): Promise<Session> {
     const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
     try {
-      const hub = new EventHub()
+      const hub = new EventHub(options.log)
       return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control })
     } catch (error) {
       control?.close()
@@ -144,10 +146,20 @@ class Session {
   }
 }
 
+/** What an operator should find in the log without a control client. The other events write lines of their own. */
+const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+
 /** Events happen before there is a monitor to tell them to: repairs at the start, for example. */
 class EventHub {
+  readonly #log: Log
   #monitor: QmpMonitor | undefined
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
   readonly emit: RemapEventSink = (event, data) => {
+    if (LOGGED_EVENTS.has(event)) this.#log.warn(`${event} ${JSON.stringify(data)}`)
     this.#monitor?.emit(event, { ...data })
   }
 
