@@ -19,6 +19,7 @@ import type { Log } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
 import { listenForClients } from './listen.js'
 import { packageVersion } from './package-version.js'
+import { pairExport } from './pair-export.js'
 import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { WaitingRoom } from './waiting-room.js'
@@ -175,11 +176,8 @@ class EventHub {
 }
 
 function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServer {
-  const { target } = pair
   return new NbdServer({
-    exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
-    ],
+    exports: [pairExport(pair.target, options.name)],
     log: options.log,
     onClientConnected: (client) => {
       hub.client('CLIENT_CONNECTED', client)
