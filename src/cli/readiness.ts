@@ -42,6 +42,8 @@ export class Readiness {
     if (this.#notifySocket === undefined || this.#notifySocket === '') return
     const env = { ...process.env, NOTIFY_SOCKET: this.#notifySocket }
     const child = spawn(NOTIFIER, assignments, { env, stdio: 'ignore' })
+    // It waits for the service manager to have read it; our own end does not.
+    child.unref()
     const warn = (why: string): void => {
       this.#log.warn(`cannot notify the service manager of ${assignments[0] ?? ''}: ${why}`)
     }
