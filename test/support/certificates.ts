@@ -31,6 +31,7 @@ export interface Credentials {
   readonly pskDirectory: string
   /** With a key of `alice` and one of `bob`. */
   readonly pskFile: string
+  readonly foreignPskDirectory: string
   /** With another key of `alice`, and one of `mallory`. */
   readonly foreignPskFile: string
 }
@@ -97,6 +98,7 @@ export async function makeCredentials(t: Test): Promise<Credentials & { authorit
     foreignClient: await folder('foreign-client'),
     wrongPurpose: await folder('wrong-purpose'),
     pskDirectory: await folder('psk'),
+    foreignPskDirectory: await folder('foreign-psk'),
   }
   await Promise.all([
     authority.issue(made.server, 'server', names),
@@ -109,7 +111,7 @@ export async function makeCredentials(t: Test): Promise<Credentials & { authorit
     await copyFile(join(made.server, `server-${file}.pem`), join(made.wrongPurpose, `client-${file}.pem`))
   }
   const pskFile = join(made.pskDirectory, 'keys.psk')
-  const foreignPskFile = join(root, 'foreign.psk')
+  const foreignPskFile = join(made.foreignPskDirectory, 'keys.psk')
   const key = (): string => randomBytes(32).toString('hex')
   await writeFile(pskFile, `alice:${key()}\nbob:${key()}\n`)
   await writeFile(foreignPskFile, `alice:${key()}\nmallory:${key()}\n`)
