@@ -13,7 +13,9 @@ import { BLOCK_SIZE, type Stage } from './stage.js'
 export const BAD_BLOCKS = 400
 export const FILES = 64
 export const FILE_KIB = 1024
-export const MKFS = 'mkfs.ext4 -q -F -b 4096 /dev/vda'
+/** Leaves the last blocks of the disk to nobody. */
+export const MKFS = 'mkfs.ext4 -q -F -b 4096 /dev/vda 32512'
+export const UNUSED_BLOCK = 32_767
 export const MOUNT = 'mount -t ext4 /dev/vda /mnt'
 /** How long QEMU holds requests while the server is away. */
 const RECONNECT_DELAY_SECONDS = 30

@@ -2,7 +2,7 @@
 import { open } from 'node:fs/promises'
 import { SECTOR_SIZE } from '../../src/util/units.js'
 import { FILE_KIB, MOUNT, remapDisk, verify, type Ensemble } from './ensemble.js'
-import { checkFiles, writeFile } from './files.js'
+import { checkFiles, writeFiles } from './files.js'
 import type { Claim, Narrator } from './narrator.js'
 import type { Stage } from './stage.js'
 
@@ -13,10 +13,10 @@ export async function actPowerCut(
   narrator: Narrator,
   ensemble: Ensemble,
 ): Promise<{ claims: Claim[]; ensemble: Ensemble }> {
-  narrator.act('Power cut: everything dies at once, and four of five header copies are destroyed')
+  narrator.act('e. Power cut: everything dies at once, and four of five header copies are destroyed')
   const { files } = ensemble
   await ensemble.guest.check('sync')
-  const unfinished = writeFile(ensemble.guest, '/mnt/unfinished', FILE_KIB).catch(() => undefined)
+  const unfinished = writeFiles(ensemble.guest, ['unfinished'], FILE_KIB).catch(() => undefined)
   narrator.step('SIGKILL to QEMU and to the server, while the guest writes')
   await ensemble.machine.kill()
   await ensemble.server.killAll()

@@ -1,6 +1,6 @@
 /** Act b: the same kind of disk behind nbd-remap, while more and more of it goes bad. */
 import { sector } from '../../src/util/units.js'
-import { checkFiles, kernelErrors, writeFile, type KnownFile } from './files.js'
+import { checkFiles, kernelErrors, writeFiles, type KnownFile } from './files.js'
 import { BAD_BLOCKS, FILE_KIB, FILES, MKFS, MOUNT, remapDisk, remappedSectors, type Ensemble } from './ensemble.js'
 import type { Claim, Narrator } from './narrator.js'
 import type { Stage } from './stage.js'
@@ -8,7 +8,7 @@ import type { Stage } from './stage.js'
 const WAVES = 8
 
 export async function actProtected(stage: Stage, narrator: Narrator): Promise<{ claims: Claim[]; ensemble: Ensemble }> {
-  narrator.act('With nbd-remap: the same kind of disk, the same kind of faults')
+  narrator.act('b. With nbd-remap: the same kind of disk, the same kind of faults')
   narrator.step('starting the server and booting the guest')
   const faults = stage.faults('main')
   const server = await stage.startServer(['--create'])
@@ -20,12 +20,10 @@ export async function actProtected(stage: Stage, narrator: Narrator): Promise<{ 
   await guest.check(`${MKFS} && ${MOUNT}`)
   const files: KnownFile[] = []
   for (let n = 0; n < WAVES; n++) {
-    const spreading = faults.set(wave(n))
-    for (let i = 0; i < FILES / WAVES; i++) {
-      narrator.step(`writing file ${files.length + 1} of ${FILES}; ${wave(n).length} blocks are bad`)
-      files.push(await writeFile(guest, `/mnt/file-${files.length}`, FILE_KIB))
-    }
-    await spreading
+    const names = Array.from({ length: FILES / WAVES }, (_, i) => `file-${files.length + i}`)
+    narrator.step(`writing ${files.length + names.length} of ${FILES} files; ${wave(n).length} blocks are bad`)
+    const [written] = await Promise.all([writeFiles(guest, names, FILE_KIB), faults.set(wave(n))])
+    files.push(...written)
   }
   await guest.check('sync')
   narrator.step('making every remapped block unreadable, too, and reading all files from the disk')

@@ -11,6 +11,7 @@ import { FaultInjector } from '../faults.js'
 import type { Guest } from '../guest.js'
 import { guestImage, type GuestImage } from '../guest-image.js'
 import { Machine, type NbdSource } from '../machine.js'
+import type { DaemonProcess } from '../process.js'
 import { RemapServer } from '../remap-server.js'
 import { StorageDaemon } from '../storage-daemon.js'
 
@@ -24,6 +25,13 @@ export interface StageOptions {
   /** The nbd-remap program. */
   readonly program: string
   readonly seed?: string
+  /** When it fires, everything that runs is killed, and whatever is going on fails. */
+  readonly signal?: AbortSignal
+}
+
+/** What can be ended by force. */
+interface Resource extends AsyncDisposable {
+  readonly process: DaemonProcess
 }
 
 export class Stage {
@@ -33,7 +41,8 @@ export class Stage {
   readonly #program: string
   readonly #image: GuestImage
   readonly #daemon: StorageDaemon
-  readonly #resources: AsyncDisposable[] = []
+  readonly #signal: AbortSignal | undefined
+  readonly #resources: Resource[] = []
 
   private constructor(directory: string, options: StageOptions, image: GuestImage, daemon: StorageDaemon) {
     this.directory = directory
@@ -42,6 +51,9 @@ export class Stage {
     this.#program = options.program
     this.#image = image
     this.#daemon = daemon
+    this.#signal = options.signal
+    this.#resources.push(daemon)
+    options.signal?.addEventListener('abort', this.#killAll)
   }
 
   static async open(options: StageOptions): Promise<Stage> {
@@ -70,6 +82,7 @@ export class Stage {
   }
 
   async startServer(args: readonly string[] = []): Promise<RemapServer> {
+    this.#signal?.throwIfAborted()
     const server = await RemapServer.start({
       program: this.#program,
       directory: this.directory,
@@ -77,20 +90,24 @@ export class Stage {
       spare: this.spare,
       args,
     })
-    this.#resources.push(server)
-    return server
+    return this.#keep(server)
   }
 
   async startMachine(nbd: NbdSource): Promise<{ machine: Machine; guest: Guest }> {
+    this.#signal?.throwIfAborted()
     const drives = [{ nodeName: 'disk', source: { nbd } }]
-    const machine = await Machine.start({ directory: this.directory, ...this.#image, drives })
-    this.#resources.push(machine)
+    const machine = this.#keep(await Machine.start({ directory: this.directory, ...this.#image, drives }))
     return { machine, guest: await machine.guest() }
   }
 
-  /** Runs `nbd-remap` with these arguments to its end. */
+  /** The nbd-remap program. */
   get program(): string {
     return this.#program
+  }
+
+  /** For waits that the end of all processes would not end. */
+  get abortable(): { signal?: AbortSignal } {
+    return this.#signal === undefined ? {} : { signal: this.#signal }
   }
 
   /** `count` different blocks of the disk, in random order, as their first sectors. */
@@ -99,9 +116,23 @@ export class Stage {
   }
 
   async close(): Promise<void> {
-    for (const resource of this.#resources.reverse()) await resource[Symbol.asyncDispose]()
-    await this.#daemon.close()
-    await rm(this.directory, { recursive: true, force: true })
+    this.#signal?.removeEventListener('abort', this.#killAll)
+    try {
+      for (const resource of this.#resources.reverse()) await resource[Symbol.asyncDispose]()
+    } finally {
+      this.#killAll()
+      await rm(this.directory, { recursive: true, force: true })
+    }
+  }
+
+  #keep<T extends Resource>(resource: T): T {
+    this.#resources.push(resource)
+    if (this.#signal?.aborted) resource.process.killGroup()
+    return resource
+  }
+
+  readonly #killAll = (): void => {
+    for (const { process } of this.#resources) process.killGroup()
   }
 }
 

@@ -13,6 +13,8 @@ export interface DemoOptions {
   readonly program: string
   /** Repeats a run: the same blocks go bad, in the same order. */
   readonly seed?: string
+  /** Ends it early: everything is killed and removed, and `runDemo` throws the reason. */
+  readonly signal?: AbortSignal
   /** Called with everything still running, before the end; what it awaits is how long it stays so. */
   readonly intermission?: (ensemble: Ensemble, stage: Stage) => Promise<void>
 }
@@ -23,8 +25,18 @@ export interface DemoResult {
   readonly claims: readonly Claim[]
 }
 
-/** @throws LaunchError, GuestCommandError and others when the stage itself breaks down */
+/** @throws LaunchError, GuestCommandError and others when the stage itself breaks down; the reason of `signal` */
 export async function runDemo(options: DemoOptions, narrator: Narrator): Promise<DemoResult> {
+  try {
+    return await perform(options, narrator)
+  } catch (error) {
+    // Whatever failed then failed because of it.
+    options.signal?.throwIfAborted()
+    throw error
+  }
+}
+
+async function perform(options: DemoOptions, narrator: Narrator): Promise<DemoResult> {
   const started = performance.now()
   const stage = await Stage.open(options)
   try {
@@ -36,9 +48,10 @@ export async function runDemo(options: DemoOptions, narrator: Narrator): Promise
     claims.push(...(await actKilled(stage, narrator, second.ensemble)))
     const last = await actPowerCut(stage, narrator, second.ensemble)
     claims.push(...last.claims)
+    const seconds = (performance.now() - started) / 1000
     await options.intermission?.(last.ensemble, stage)
     claims.push(...(await actEnd(stage, narrator, last.ensemble)))
-    return { seed: stage.random.seed, seconds: (performance.now() - started) / 1000, claims }
+    return { seed: stage.random.seed, seconds, claims }
   } finally {
     await stage.close()
   }

@@ -1,5 +1,5 @@
 /** Act a: the guest on the failing disk itself. */
-import { checkFiles, kernelErrors, writeFile, type KnownFile } from './files.js'
+import { checkFiles, kernelErrors, writeFileCarefully, type CarefulWrite } from './files.js'
 import { BAD_BLOCKS, FILE_KIB, MKFS, MOUNT } from './ensemble.js'
 import type { Claim, Narrator } from './narrator.js'
 import type { Stage } from './stage.js'
@@ -7,25 +7,24 @@ import type { Stage } from './stage.js'
 const BARE_FILES = 16
 
 export async function actUnprotected(stage: Stage, narrator: Narrator): Promise<Claim[]> {
-  narrator.act('Without nbd-remap: the guest sits on the failing disk itself')
+  narrator.act('a. Without nbd-remap: the guest sits on the failing disk itself')
   narrator.step('booting the guest and making an ext4 file system')
   const { machine, guest } = await stage.startMachine(stage.bareDisk())
   await guest.check(`${MKFS} && ${MOUNT}`)
   await stage
     .faults('bare')
     .set(stage.drawBlocks(BAD_BLOCKS).map((at) => ({ sector: at, operation: 'write' as const })))
-  narrator.step(`${BAD_BLOCKS} blocks of the disk are bad now; writing ${BARE_FILES} files`)
-  const files: KnownFile[] = []
-  for (let n = 0; n < BARE_FILES; n++) {
-    // Writing to a file system that has gone read-only fails: that is what is shown here.
-    const file = await writeFile(guest, `/mnt/file-${n}`, FILE_KIB).catch(() => undefined)
-    files.push(file ?? { path: `/mnt/file-${n}`, sha256: 'never written' })
-  }
-  await guest.run('sync')
+  narrator.step(`${BAD_BLOCKS} blocks of the disk cannot be written any more; writing ${BARE_FILES} files`)
+  const writes: CarefulWrite[] = []
+  for (let n = 0; n < BARE_FILES; n++) writes.push(await writeFileCarefully(guest, `file-${n}`, FILE_KIB))
+  const files = writes.map(({ file }) => file)
   const { damaged } = await checkFiles(guest, files)
   const errors = await kernelErrors(guest)
   for (const line of pickTelling(errors)) narrator.fact(`guest's kernel: ${line}`)
-  narrator.fact(`${damaged.length} of ${files.length} files are damaged or gone`)
+  const silent = writes.filter(({ file, confirmed }) => confirmed && damaged.includes(file.path)).length
+  narrator.fact(
+    `${damaged.length} of ${files.length} files are damaged or gone, ${silent} of them although cp and sync reported success`,
+  )
   guest.close()
   await machine.kill()
   return [
@@ -38,8 +37,16 @@ export async function actUnprotected(stage: Stage, narrator: Narrator): Promise<
   ]
 }
 
-/** One line of each kind, for there are hundreds. */
+/** The first line of each kind, in the order in which they came; there are hundreds. */
 function pickTelling(errors: readonly string[]): string[] {
-  const kinds = [/EXT4-fs error/, /Aborting journal/, /Remounting/, /lost async page write/, /I\/O error, dev/]
-  return kinds.flatMap((kind) => errors.find((line) => kind.test(line)) ?? []).slice(0, 3)
+  const kinds = [
+    /I\/O error, dev/,
+    /ext4_end_bio/,
+    /lost async page write/,
+    /Aborting journal/,
+    /Detected aborted journal/,
+    /Remounting filesystem read-only/,
+  ]
+  const first = new Set(kinds.flatMap((kind) => errors.find((line) => kind.test(line)) ?? []))
+  return errors.filter((line) => first.has(line))
 }

@@ -37,9 +37,11 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 
 /** The operating system's reason lies some causes deep. */
 function reasonOf(error: Error): string {
-  const code = 'code' in error ? REASONS.get(String(error.code)) : undefined
-  if (code !== undefined) return code
-  return error.cause instanceof Error ? reasonOf(error.cause) : messageOf(error)
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    const reason = 'code' in cause ? REASONS.get(String(cause.code)) : undefined
+    if (reason !== undefined) return reason
+  }
+  return messageOf(error)
 }
 
 export interface ShowOptions {

@@ -1,38 +1,74 @@
 /** The demonstration, told on a terminal so that a person can follow. */
-import { once } from 'node:events'
+import { constants } from 'node:os'
 import ora, { type Ora } from 'ora'
 import type { Ensemble } from '../../qemu/demo/ensemble.js'
 import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
-import { runDemo } from '../../qemu/demo/story.js'
+import { runDemo, type DemoOptions, type DemoResult } from '../../qemu/demo/story.js'
 import type { DemoCommandOptions } from './demo.js'
 import { EXIT } from './exit.js'
 
 export async function demo(options: DemoCommandOptions): Promise<void> {
   const narrator = new TerminalNarrator()
+  const interrupt = new Interrupt()
   const [, program = ''] = process.argv
   try {
-    const result = await runDemo(
-      {
-        program,
-        ...(options.seed === undefined ? {} : { seed: options.seed }),
-        ...(options.keep ? { intermission: lookAround } : {}),
-      },
+    const { signal } = interrupt
+    const intermission = options.keep ? { intermission: (ensemble: Ensemble) => lookAround(ensemble, signal) } : {}
+    const seed = options.seed === undefined ? {} : { seed: options.seed }
+    report(
+      await runDemo({ program, signal, ...seed, ...intermission } satisfies DemoOptions, narrator),
+      options,
       narrator,
     )
+  } catch (error) {
+    if (interrupt.exitCode === undefined) throw error
     narrator.end()
-    process.stdout.write(options.json ? `${JSON.stringify(result, null, 2)}\n` : table(result.claims))
-    const failed = result.claims.filter(({ holds }) => !holds).length
-    const verdict = failed === 0 ? 'all claims hold' : `${failed} claim(s) DO NOT HOLD`
-    process.stderr.write(`${verdict}; ${result.seconds.toFixed(0)} s; repeat with --seed ${result.seed}\n`)
-    process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
+    process.stderr.write('interrupted; nothing is left running\n')
+    process.exitCode = interrupt.exitCode
   } finally {
     narrator.end()
+    interrupt.dispose()
+  }
+}
+
+function report(result: DemoResult, { json }: DemoCommandOptions, narrator: TerminalNarrator): void {
+  narrator.end()
+  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : table(result.claims))
+  const failed = result.claims.filter(({ holds }) => !holds).length
+  const verdict = failed === 0 ? 'all claims hold' : `${failed} claim(s) DO NOT HOLD`
+  process.stderr.write(`${verdict}; ${result.seconds.toFixed(0)} s; repeat with --seed ${result.seed}\n`)
+  process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
+}
+
+/** Signals that end the demo early but in good order; a second one of the same kind ends it at once. */
+class Interrupt {
+  static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  readonly #controller = new AbortController()
+  /** As a shell has it; `undefined` as long as there was no signal. */
+  exitCode: number | undefined
+
+  constructor() {
+    for (const signal of Interrupt.#SIGNALS) process.once(signal, this.#onSignal)
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
+  dispose(): void {
+    for (const signal of Interrupt.#SIGNALS) process.off(signal, this.#onSignal)
+  }
+
+  readonly #onSignal = (signal: NodeJS.Signals): void => {
+    this.exitCode = 128 + constants.signals[signal]
+    this.#controller.abort(new Error(`interrupted by ${signal}`))
   }
 }
 
 /** Tells the story on standard error: a spinner on a terminal, plain lines elsewhere. */
 class TerminalNarrator implements Narrator {
-  readonly #spinner: Ora = ora({ stream: process.stderr })
+  // Ctrl-C has to stay a signal: without this option ora would read it from the terminal as a key.
+  readonly #spinner: Ora = ora({ stream: process.stderr, discardStdin: false })
 
   act(title: string): void {
     this.#spinner.stop()
@@ -55,16 +91,29 @@ class TerminalNarrator implements Narrator {
   }
 }
 
-async function lookAround({ server, machine }: Ensemble): Promise<void> {
+async function lookAround({ server, machine }: Ensemble, signal: AbortSignal): Promise<void> {
   process.stderr.write(`
 The machine is still running. Look around from another terminal:
   npx nbd-remap status --control ${server.controlPath} --watch 1
   npx nbd-remap remaps --control ${server.controlPath}
   nbdinfo '${server.uri}'
   less +F ${machine.consoleLogPath}
-Ctrl-C here ends it.
+Enter here stops it in good order and shows what was claimed and measured, Ctrl-C just ends it.
 `)
-  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')])
+  await enterOrSignal(signal)
+  signal.throwIfAborted()
+}
+
+function enterOrSignal(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      process.stdin.off('data', done).pause()
+      resolve()
+    }
+    signal.addEventListener('abort', done, { once: true })
+    // Without a terminal only a signal ends it: an input that is closed is nobody's wish.
+    if (process.stdin.isTTY) process.stdin.on('data', done)
+  })
 }
 
 function table(claims: readonly Claim[]): string {

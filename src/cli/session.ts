@@ -9,7 +9,7 @@ import { controlCommands } from '../control/commands.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
-import type { RemapEventSink } from '../remap/events.js'
+import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -130,7 +130,7 @@ class Session {
   static async start(options: SessionOptions, uri: string, stop: Stop, tls: ServerTls | undefined): Promise<Session> {
     const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
     try {
-      const hub = new EventHub()
+      const hub = new EventHub(options.log)
       return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control, tls })
     } catch (error) {
       control?.close()
@@ -157,10 +157,20 @@ class Session {
   }
 }
 
+/** What an operator should find in the log without a control client. The other events write lines of their own. */
+const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+
 /** Events happen before there is a monitor to tell them to: repairs at the start, for example. */
 class EventHub {
+  readonly #log: Log
   #monitor: QmpMonitor | undefined
+
+  constructor(log: Log) {
+    this.#log = log
+  }
+
   readonly emit: RemapEventSink = (event, data) => {
+    if (LOGGED_EVENTS.has(event)) this.#log.warn(`${event} ${JSON.stringify(data)}`)
     this.#monitor?.emit(event, { ...data })
   }
 

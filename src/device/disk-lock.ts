@@ -45,7 +45,9 @@ export async function lockUri(uri: string, mode: 'shared' | 'exclusive' = 'exclu
   const writer = `nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
   const readers = `${writer}/`
   const unlock = await bindAbstract(mode === 'exclusive' ? writer : `${readers}${process.pid}.${++locks}`, uri)
-  const isHeld = abstractNames().some((name) => (mode === 'exclusive' ? name.startsWith(readers) : name === writer))
+  const names = abstractNames()
+  const writers = names.filter((name) => name === writer).length
+  const isHeld = mode === 'shared' ? writers > 0 : writers > 1 || names.some((name) => name.startsWith(readers))
   if (!isHeld) return unlock
   await unlock()
   throw inUse(uri)
@@ -73,8 +75,11 @@ function bindAbstract(name: string, uri: string): Promise<Unlock> {
   })
 }
 
-/** All abstract unix sockets, as the last column of the kernel's list has them. */
+/**
+ * All abstract unix sockets, from the last column of the kernel's list. There a NUL is an `@`: one before the name, and
+ * many after it where a version of Node.js fills the address up. Such a name is another one to the kernel, not to us.
+ */
 const abstractNames = (): string[] =>
   readFileSync('/proc/net/unix', 'latin1')
     .split('\n')
-    .map((line) => line.slice(line.indexOf(' @') + 2))
+    .flatMap((line) => / @(.*?)@*$/.exec(line)?.[1] ?? [])

@@ -6,8 +6,10 @@ import { encodeHeader, HEADER_AREA_SIZE, HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE 
 import { readCopies } from '../../src/spare/header.js'
 import { silentLog } from '../../src/util/log.js'
 import { MiB } from '../../src/util/units.js'
-import { cli, digest, fails, pattern, Serve, SPARE_SIZE } from '../support/cli.js'
+import { cli, digest, fails, pattern, Serve, SPARE_SIZE, MANY_PROCESSES_TIMEOUT_MS } from '../support/cli.js'
 import { REFUSED, refuses, scribble, usedPair } from '../support/refusals.js'
+
+t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 void t.test('a spare that was truncated is refused, one that grew is not', async (t) => {
   const pair = await usedPair(t)

@@ -2,8 +2,21 @@
 import { copyFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { cli, fails, MAIN_SIZE, newFolder, newMain, newPair, newSpare, pattern, Serve } from '../support/cli.js'
+import {
+  cli,
+  fails,
+  MAIN_SIZE,
+  newFolder,
+  newMain,
+  newPair,
+  newSpare,
+  pattern,
+  Serve,
+  MANY_PROCESSES_TIMEOUT_MS,
+} from '../support/cli.js'
 import { REFUSED, refuses, scribble, usedPair } from '../support/refusals.js'
+
+t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 void t.test('a formatted spare is not formatted again without being asked', async (t) => {
   const pair = await usedPair(t)

@@ -5,8 +5,10 @@ import { join } from 'node:path'
 import t from 'tap'
 import { HEADER_AREA_SIZE } from '../../src/spare/format.js'
 import { MiB } from '../../src/util/units.js'
-import { cli, fails, newMain, newPair, newSpare, SPARE_SIZE } from '../support/cli.js'
+import { cli, fails, newMain, newPair, newSpare, SPARE_SIZE, MANY_PROCESSES_TIMEOUT_MS } from '../support/cli.js'
 import { FAILED, REFUSED, refuses, scribble, serve, usedPair } from '../support/refusals.js'
+
+t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 void t.test('what is not there, or is no disk', async (t) => {
   const pair = newPair(t)

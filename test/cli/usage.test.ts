@@ -1,7 +1,9 @@
 import t from 'tap'
-import { cli, fails, newPair } from '../support/cli.js'
+import { cli, fails, newPair, MANY_PROCESSES_TIMEOUT_MS } from '../support/cli.js'
 
 const COMMANDS = ['format', 'serve', 'status', 'stats', 'remaps', 'verify', 'demo']
+
+t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 void t.test('--help of every command exits 0, says what it does and shows an example', async (t) => {
   for (const args of [[], ...COMMANDS.map((command) => [command])]) {

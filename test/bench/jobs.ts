@@ -1,0 +1,47 @@
+/** The jobs of the benchmark, one row for each, in the order in which they run. */
+import { measureHang } from './hang.js'
+import { CONTROL_P99_GOAL_MS, type CompareJob, type DiskName, type Job, type Load, type PeerName } from './job.js'
+import { measureMemory } from './memory.js'
+
+type Peers = readonly PeerName[]
+const BOTH: Peers = ['nbdkit', 'qemu-nbd']
+const NBDKIT: Peers = ['nbdkit']
+
+const compare = (name: string, title: string, disk: DiskName, load: Load, peers: Peers, goal: number): CompareJob => ({
+  kind: 'compare',
+  name,
+  title,
+  disk,
+  load,
+  peers,
+  goal,
+})
+
+// prettier-ignore
+export const JOBS: readonly Job[] = [
+  compare('4k-randread-qd32', '4 KiB random read, queue depth 32', 'file', { rw: 'randread', bs: '4k', iodepth: 32 }, BOTH, 1.5),
+  compare('4k-randwrite-qd32', '4 KiB random write, queue depth 32', 'file', { rw: 'randwrite', bs: '4k', iodepth: 32 }, BOTH, 1.5),
+  compare('4k-mixed-qd32', '4 KiB 70/30 mix, queue depth 32', 'file', { rw: 'randrw', rwmixread: 70, bs: '4k', iodepth: 32 }, BOTH, 1.4),
+  compare('4k-randread-qd1', '4 KiB random read, queue depth 1', 'file', { rw: 'randread', bs: '4k', iodepth: 1 }, BOTH, 1.3),
+  compare('256k-read-qd16', '256 KiB read, queue depth 16', 'file', { rw: 'read', bs: '256k', iodepth: 16 }, BOTH, 1.1),
+  compare('256k-write-qd16', '256 KiB write, queue depth 16', 'file', { rw: 'write', bs: '256k', iodepth: 16 }, BOTH, 1.1),
+  compare('4k-randread-4x8', '4 KiB random read, 4 connections, depth 8', 'file', { rw: 'randread', bs: '4k', iodepth: 8, numjobs: 4 }, BOTH, 1.5),
+  compare('upstream-4k-randread-qd32', 'Upstream NBD, 4 KiB random read, depth 32', 'nbd', { rw: 'randread', bs: '4k', iodepth: 32 }, NBDKIT, 1),
+  compare('slow-file-4k-randread-qd32', 'File with 5 ms latency, random read, depth 32', 'slow-file', { rw: 'randread', bs: '4k', iodepth: 32 }, NBDKIT, 0.9),
+  {
+    kind: 'memory',
+    name: 'memory-64x16x256k',
+    title: 'Peak memory, 64 connections x 16 x 256 KiB',
+    unit: 'MiB',
+    goal: 200,
+    measure: measureMemory,
+  },
+  {
+    kind: 'hang',
+    name: 'control-while-main-hangs',
+    title: 'Control socket while the main disk hangs, p99',
+    unit: 'ms',
+    goal: CONTROL_P99_GOAL_MS,
+    measure: measureHang,
+  },
+]

@@ -1,0 +1,81 @@
+/**
+ * `npm run bench`: how fast the server is beside those that users would pick instead, and whether the goals are met.
+ * Ctrl-C ends every process and removes every file that the benchmark made; a second one does not wait for that.
+ */
+import { constants } from 'node:os'
+import { writeFile } from 'node:fs/promises'
+import { JOBS } from './jobs.js'
+import { describeMachine, formatMachine, type Machine } from './machine.js'
+import { parseOptions, type BenchOptions } from './options.js'
+import { plotRatios } from './plot.js'
+import { Progress } from './progress.js'
+import { runJobs } from './run.js'
+import { missesGoal, type JobSummary } from './summary.js'
+import { formatTable } from './table.js'
+
+/** Share of the cores that others may use before the figures are worth a warning. */
+const LOAD_SHARE_MAX = 0.25
+const SIGNIFICANT_DIGITS = 5
+const SIGNAL_EXIT_BASE = 128
+
+class InterruptedError extends Error {
+  override name = 'InterruptedError'
+  constructor(readonly signal: NodeJS.Signals) {
+    super(`interrupted by ${signal}`)
+  }
+}
+
+function interruption(): AbortSignal {
+  const abort = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (abort.signal.aborted) process.exit(SIGNAL_EXIT_BASE + constants.signals[signal])
+      abort.abort(new InterruptedError(signal))
+    })
+  }
+  return abort.signal
+}
+
+async function bench(options: BenchOptions): Promise<void> {
+  const progress = new Progress(process.stderr)
+  const jobs = JOBS.filter(({ name }) => options.jobs?.test(name) ?? true)
+  if (jobs.length === 0) throw new RangeError(`no job matches; there are: ${JOBS.map(({ name }) => name).join(', ')}`)
+  const machine = await describeMachine()
+  if (machine.loadBefore > LOAD_SHARE_MAX * machine.cores)
+    progress.warn(`this machine is busy (load ${machine.loadBefore.toFixed(1)}): the figures will be noisy`)
+  try {
+    const summaries = await runJobs(jobs, { ...options, signal: interruption(), progress })
+    await report(summaries, machine, options)
+    if (summaries.some(({ failed }) => failed !== null)) process.exitCode = 1
+    if (options.check && summaries.some(missesGoal)) process.exitCode = 1
+  } finally {
+    progress.clear()
+  }
+}
+
+async function report(jobs: readonly JobSummary[], machine: Machine, options: BenchOptions): Promise<void> {
+  const { rounds, seconds, size, json: jsonFile, plot: plotFile } = options
+  const command = ['npm run bench', ...(args.length > 0 ? ['--', ...args.map(quote)] : [])].join(' ')
+  const date = new Date().toISOString()
+  const json = `${JSON.stringify({ command, date, rounds, seconds, size, machine, jobs }, roundNumber, 2)}\n`
+  if (jsonFile === '-') process.stdout.write(json)
+  else process.stdout.write(`${formatTable(jobs)}${formatMachine(machine)}\n`)
+  if (jsonFile !== undefined && jsonFile !== '-') await writeFile(jsonFile, json)
+  const subtitle = `Medians of ${rounds} rounds of ${seconds} s; thin line: range over the rounds; upright line: goal`
+  if (plotFile !== undefined) await writeFile(plotFile, plotRatios(jobs, subtitle))
+}
+
+/** More digits than were measured would only make every run look different. */
+const roundNumber = (_: string, value: unknown): unknown =>
+  typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(SIGNIFICANT_DIGITS)) : value
+
+/** For a shell. */
+const quote = (arg: string): string => (/^[\w@%+=:,./-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)
+
+const args = process.argv.slice(2)
+try {
+  await bench(parseOptions(args))
+} catch (error) {
+  process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = error instanceof InterruptedError ? SIGNAL_EXIT_BASE + constants.signals[error.signal] : 1
+}

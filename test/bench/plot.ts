@@ -1,0 +1,74 @@
+/**
+ * The ratios as a bar chart in SVG. The background is transparent and every colour is one that can be read on white and on
+ * almost black: GitHub shows the same file in both themes, and a picture does not learn which one it is.
+ */
+import type { JobSummary } from './summary.js'
+import { formatGoal, formatValue, formatVerdict } from './table.js'
+
+const LABEL_WIDTH = 330
+const PLOT_WIDTH = 360
+const VERDICT_WIDTH = 205
+const WIDTH = LABEL_WIDTH + PLOT_WIDTH + VERDICT_WIDTH
+const ROW_HEIGHT = 28
+const BAR_HEIGHT = 14
+const TOP = 56
+const BOTTOM = 30
+
+const TEXT = '#717a85'
+const GRID = '#8b949e'
+const MET = '#3b82c4'
+const MISSED = '#d2691e'
+
+/** Only jobs with a ratio have a bar; of those that could not run the words stand in its place. */
+export function plotRatios(all: readonly JobSummary[], subtitle: string): string {
+  const jobs = all.filter(({ unit }) => unit === 'x')
+  const shown = jobs.flatMap(({ goal, range }) => [goal, range?.max ?? 0])
+  const max = Math.max(2, Math.ceil(Math.max(...shown) * 2) / 2)
+  const x = (ratio: number): number => round(LABEL_WIDTH + (ratio / max) * PLOT_WIDTH)
+  const height = TOP + jobs.length * ROW_HEIGHT + BOTTOM
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${escape(TITLE)}"`,
+    `  font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="13" fill="${TEXT}">`,
+    `<text x="8" y="18" font-size="15" font-weight="600">${escape(TITLE)}</text>`,
+    `<text x="8" y="37" font-size="12">${escape(subtitle)}</text>`,
+    ...axis(max, x, height),
+    ...jobs.flatMap((job, row) => bar(job, TOP + row * ROW_HEIGHT, x)),
+    '</svg>',
+    '',
+  ].join('\n')
+}
+
+const TITLE = 'Requests per second of nbd-remap, as a multiple of the best of its peers'
+
+function axis(max: number, x: (ratio: number) => number, height: number): string[] {
+  const ticks = Array.from({ length: Math.floor(max * 2) + 1 }, (_, n) => n / 2)
+  const bottom = height - BOTTOM
+  return ticks.flatMap((ratio) => [
+    `<line x1="${x(ratio)}" x2="${x(ratio)}" y1="${TOP - 4}" y2="${bottom}" stroke="${GRID}" stroke-opacity="${ratio === 1 ? 0.9 : 0.25}"/>`,
+    `<text x="${x(ratio)}" y="${bottom + 18}" font-size="12" text-anchor="middle">${ratio}</text>`,
+  ])
+}
+
+/** The bar is the ratio of medians, the thin line its range over the rounds, the thick upright line the goal. */
+function bar(job: JobSummary, top: number, x: (ratio: number) => number): string[] {
+  const middle = top + ROW_HEIGHT / 2
+  const label = `<text x="8" y="${middle + 4.5}">${escape(job.title)}</text>`
+  const verdict = `${formatValue(job)} (goal ${formatGoal(job)}): ${formatVerdict(job)}`
+  const goal = `<line x1="${x(job.goal)}" x2="${x(job.goal)}" y1="${top + 3}" y2="${top + ROW_HEIGHT - 3}" stroke="${TEXT}" stroke-width="3"/>`
+  if (job.value === null || job.range === null) {
+    const reason = `<text x="${x(0) + 6}" y="${middle + 4.5}" font-style="italic">${formatVerdict(job)}</text>`
+    return [label, reason, goal]
+  }
+  const barTop = middle - BAR_HEIGHT / 2
+  return [
+    label,
+    `<rect x="${x(0)}" y="${barTop}" width="${round(x(job.value) - x(0))}" height="${BAR_HEIGHT}" rx="2" fill-opacity="0.65" fill="${job.met ? MET : MISSED}"/>`,
+    `<line x1="${x(job.range.min)}" x2="${x(job.range.max)}" y1="${middle}" y2="${middle}" stroke="${TEXT}" stroke-width="1.5"/>`,
+    goal,
+    `<text x="${WIDTH - VERDICT_WIDTH + 10}" y="${middle + 4.5}">${escape(verdict)}</text>`,
+  ]
+}
+
+const round = (value: number): number => Number(value.toFixed(1))
+const escape = (text: string): string =>
+  text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
