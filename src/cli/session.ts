@@ -20,6 +20,7 @@ import type { Log } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { packageVersion } from './package-version.js'
+import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
 import type { Stop } from './stop.js'
 import { loadTls, type TlsChoice } from './tls.js'
@@ -187,11 +188,8 @@ class EventHub {
 }
 
 function newServer(options: SessionOptions, pair: Pair, hub: EventHub, tls: ServerTls | undefined): NbdServer {
-  const { target } = pair
   return new NbdServer({
-    exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
-    ],
+    exports: [pairExport(pair.target, options.name)],
     log: options.log,
     ...(tls && { tls }),
     onClientConnected: (client) => {

@@ -86,18 +86,24 @@ export class Connection {
   #attach(socket: Socket): void {
     // A client that shuts down its sending side still gets the replies to what it sent.
     socket.allowHalfOpen = true
+    this.#reading = true
     socket.on('error', (error) => {
       this.#options.log.debug(`${this.label}: ${error.message}`)
     })
     socket.once('close', this.#onClose)
     socket.once('end', this.#onEnd)
     socket.on('data', this.#onData)
+    socket.on('drain', this.#onDrain)
     socket.resume()
   }
 
   readonly #onEnd = (): void => {
     this.#sawEnd = true
     this.#pump()
+  }
+
+  readonly #onDrain = (): void => {
+    if (this.#transmission === undefined) this.#pump()
   }
 
   readonly #onData = (chunk: Buffer): void => {
@@ -124,6 +130,12 @@ export class Connection {
     const { id, address, since } = this
     if (this.#transmission === undefined || this.#exportName === undefined) return undefined
     return { id, address, exportName: this.#exportName, since, requestsInFlight: this.#transmission.requestsInFlight }
+  }
+
+  /** Closes the socket of a client that makes others wait. */
+  dropIfStalled(): void {
+    if (this.#ending || !this.#transmission?.isStalled) return
+    this.#drop('others waited too long for it to send or take data')
   }
 
   /** Answers what has been received as a whole, then closes the socket. In the handshake, closes at once. */
@@ -161,7 +173,8 @@ export class Connection {
 
   #shakeHands(): void {
     this.#socket.cork()
-    const result = this.#handshake.advance(this.#reader)
+    const isFull = (): boolean => this.#socket.writableNeedDrain
+    const result = this.#handshake.advance(this.#reader, isFull)
     this.#socket.uncork()
     if (result?.kind === 'transmission') {
       this.#beginTransmission(result)
@@ -170,8 +183,10 @@ export class Connection {
     } else if (result !== undefined) {
       this.#options.log.debug(`${this.label}: ${result.reason}`)
       this.#endSocket()
-    } else if (this.#sawEnd) {
-      this.#endSocket()
+    } else {
+      // A client that asks and does not read the answers gets no more of them.
+      this.#setReading(!isFull())
+      if (this.#sawEnd && !isFull()) this.#endSocket()
     }
   }
 
@@ -182,7 +197,7 @@ export class Connection {
       this.#drop('it did not wait for the answer to NBD_OPT_STARTTLS')
       return
     }
-    const unsecured = this.#socket.off('end', this.#onEnd).off('data', this.#onData)
+    const unsecured = this.#socket.off('end', this.#onEnd).off('data', this.#onData).off('drain', this.#onDrain)
     try {
       const secured = await tls.secure(unsecured)
       if (this.#ending) return
@@ -202,7 +217,7 @@ export class Connection {
     this.#exportName = result.export.name
     this.#transmission = new Transmission({
       export: result.export,
-      structuredReplies: result.structuredReplies,
+      negotiated: result.negotiated,
       socket: this.#socket,
       reader: this.#reader,
       limits,

@@ -35,6 +35,7 @@ export class NbdServer {
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
   readonly #connections = new Set<Connection>()
   #lastId = 0
+  readonly #watch: NodeJS.Timeout
   #closing: Promise<void> | undefined
 
   constructor(options: NbdServerOptions) {
@@ -42,7 +43,11 @@ export class NbdServer {
     this.#options = options
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#log = options.log ?? silentLog
-    this.#budget = new Budget(this.#limits.bytesInFlightTotalMax)
+    this.#budget = new Budget(this.#limits)
+    this.#watch = setInterval(() => {
+      if (this.#budget.isContended) for (const connection of this.#connections) connection.dropIfStalled()
+    }, this.#limits.stallTimeoutMs / 4)
+    this.#watch.unref()
   }
 
   /** May be called several times. @returns the address as clients reach it. @throws ListenError */
@@ -103,7 +108,7 @@ export class NbdServer {
     return [...this.#connections].flatMap(({ isClosed, info }) => (isClosed ? [] : (info ?? [])))
   }
 
-  /** Payload bytes that requests hold, as `bytesInFlightTotalMax` counts them. */
+  /** Payload bytes that requests hold, as `bytesOwnMax` and `bytesSharedMax` bound them. */
   get bytesInFlight(): number {
     return this.#budget.held
   }
@@ -127,6 +132,7 @@ export class NbdServer {
     }, this.#limits.closeTimeoutMs)
     await Promise.all(connections.map(({ settled }) => settled))
     clearTimeout(deadline)
+    clearInterval(this.#watch)
   }
 
   /** When all places are taken, the oldest client still in its handshake makes room: it may never finish. */

@@ -13,7 +13,7 @@ import { wireError } from '../../src/server/errors.js'
 import { advertisedBlockSizes, PAYLOAD_MAX, transmissionFlags, type Export } from '../../src/server/export.js'
 import { Handshake, type HandshakeResult } from '../../src/server/handshake.js'
 import { DEFAULT_LIMITS } from '../../src/server/limits.js'
-import { validate } from '../../src/server/validate.js'
+import { type Terms, validate } from '../../src/server/validate.js'
 import { Document, namesIn, ROOT } from '../support/documents.js'
 
 const document = new Document('docs/NBD-PROTOCOL.md')
@@ -91,9 +91,9 @@ void t.test('information is sent as the table says', (t) => {
 
 void t.test('transmission flags are set as the table says', (t) => {
   const flags = [...constants('NBD_FLAG_', 'NBD_FLAG_C_')].filter(([name]) => !/FIXED_NEWSTYLE|NO_ZEROES/.test(name))
-  const plain = transmissionFlags(EXPORT, false)
-  const structured = transmissionFlags(EXPORT, true)
-  const readOnly = transmissionFlags({ ...EXPORT, readOnly: true }, false)
+  const plain = transmissionFlags(EXPORT, { style: 'simple', contexts: [] })
+  const structured = transmissionFlags(EXPORT, { style: 'structured', contexts: [] })
+  const readOnly = transmissionFlags({ ...EXPORT, readOnly: true }, { style: 'simple', contexts: [] })
   const when = (bit: number): string => {
     if ((plain & bit) !== 0) return 'always'
     if ((structured & bit) !== 0) return 'with structured replies'
@@ -113,7 +113,7 @@ void t.test('commands take the flags that the table says', (t) => {
     rows.map(([name]) => name),
     commands.map(([name]) => name),
   )
-  const terms = { size: SIZE, readOnly: false, structuredReplies: true, payloadMax: PAYLOAD_MAX }
+  const terms: Terms = { size: SIZE, readOnly: false, style: 'structured', payloadMax: PAYLOAD_MAX, contextCount: 1 }
   const request = { cookie: 0n, offset: 0, length: 512 }
   for (const [n, [name, type]] of commands.entries()) {
     if (type === nbd.NBD_CMD_DISC) continue
@@ -152,7 +152,7 @@ void t.test('requests are refused as the table says', (t) => {
   const check = (name: string, flags: { offset?: number; length?: number; readOnly?: boolean }): string => {
     const type = constants(`NBD_CMD_${name}`)[0]?.[1] ?? 0
     const { offset = 0, length = 512, readOnly = false } = flags
-    const terms = { size: SIZE, readOnly, structuredReplies: false, payloadMax: PAYLOAD_MAX }
+    const terms: Terms = { size: SIZE, readOnly, style: 'simple', payloadMax: PAYLOAD_MAX, contextCount: 0 }
     return errorName(validate({ type, flags: 0, cookie: 0n, offset, length }, terms))
   }
   for (const name of ['WRITE', 'TRIM', 'WRITE_ZEROES']) t.equal(check(name, { readOnly: true }), 'NBD_EPERM', name)
@@ -170,7 +170,7 @@ void t.test('errors of disks become what the table says', (t) => {
   const rows = columns('Errors', 'error of the disk')
   for (const [code, answer] of rows) {
     const error = new DeviceError(code as DeviceErrorCode, 'main', 'read', 0, 512)
-    t.equal(errorName(wireError(error)), answer, code)
+    t.equal(errorName(wireError(error, { type: nbd.NBD_CMD_READ, flags: 0 })), answer, code)
   }
   const [, union = ''] = /type DeviceErrorCode =([^]*?)\n\n/.exec(sourceOf('src/device/device.ts')) ?? []
   t.same(rows.map(([code]) => code).sort(), [...union.matchAll(/'(E\w+)'/g)].map(([, code]) => code).sort())

@@ -68,7 +68,7 @@ async function misbehave(client: RawClient, random: Random): Promise<void> {
 
 void t.test('whatever clients send, the server lives on, leaks nothing and serves a healthy client', async (t) => {
   const random = seededRandom(t)
-  const limits = { bytesInFlightMax: 2 * MiB, bytesInFlightTotalMax: 4 * MiB, requestsInFlightMax: 8 }
+  const limits = { bytesInFlightMax: 2 * MiB, bytesOwnMax: 64 * KiB, bytesSharedMax: 2 * MiB, requestsInFlightMax: 8 }
   const { connect, device, server, lines } = await serve(t, { limits })
   device.before = ({ offset }) => (offset % 3 === 0 ? new Promise((resolve) => setImmediate(resolve)) : undefined)
   const healthy = await (await connect()).go({ structured: true })
