@@ -22,6 +22,7 @@ import { listenForClients, type ClientAddresses } from './listen.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
+import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { loadTls, type TlsChoice } from './tls.js'
 import { WaitingRoom } from './waiting-room.js'
@@ -73,6 +74,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     stop.request('the supervisor is gone')
   })
   try {
+    if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options)

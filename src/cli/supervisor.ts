@@ -17,7 +17,7 @@ import { listenForClients, type ClientAddresses } from './listen.js'
 import type { Readiness } from './readiness.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
-import { ignoreError, WORKER_VARIABLE, type Order, type Report } from './worker.js'
+import { ignoreError, WORKER_VARIABLE, type Order, type Report, type Role } from './worker.js'
 
 /** When one worker after the other serves for less than this, there is a pause between them, doubled up to the maximum. */
 const HEALTHY_LIFE_MS = 2000
@@ -71,7 +71,7 @@ class Supervisor {
   /** Starts workers until one ends for good. @returns the exit code. @throws Error when it was killed at the start or the stop */
   async run(address: BoundAddress): Promise<number> {
     while (!this.#stop.isRequested) {
-      const worker = this.#takeStandby() ?? new Worker(address)
+      const worker = this.#takeStandby() ?? new Worker({ address, isStandby: false })
       this.#worker = worker
       const started = Date.now()
       this.#log.info(`worker ${worker.pid} serves`)
@@ -92,7 +92,7 @@ class Supervisor {
     if (!this.#announced && !this.#stop.isRequested) this.#readiness.ready(uri)
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
-    if (!this.#stop.isRequested) this.#standby = new Worker(address)
+    if (!this.#stop.isRequested) this.#standby = new Worker({ address, isStandby: true })
   }
 
   /** One that died while it waited is no loss: the next one just takes longer to start. */
@@ -153,9 +153,9 @@ class Worker {
   #isReady = false
   #isAlive = true
 
-  constructor(address: BoundAddress) {
+  constructor(role: Role) {
     const [, program = '', ...args] = process.argv
-    const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(address) }
+    const env = { ...process.env, [WORKER_VARIABLE]: JSON.stringify(role) }
     this.#child = fork(program, args, { env })
     this.exited = this.#end().then((exit) => {
       this.#isReady = false

@@ -5,8 +5,16 @@
 import type { Socket } from 'node:net'
 import type { BoundAddress } from '../server/listener.js'
 
-/** In the environment of a worker: the address that the supervisor listens on, as JSON. */
+/** In the environment of a worker: its role, as JSON. */
 export const WORKER_VARIABLE = 'NBD_REMAP_WORKER'
+
+/** What a worker is told at its start. */
+export interface Role {
+  /** Where the supervisor listens. */
+  readonly address: BoundAddress
+  /** Its turn comes when another worker dies. */
+  readonly isStandby: boolean
+}
 
 /** From the supervisor to a worker. A connection comes with its socket. */
 export type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
@@ -19,9 +27,7 @@ export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefine
 /** What cannot be sent any more was for a process that is gone, as an exit or a disconnection is about to say. */
 export const ignoreError = (): void => undefined
 
-export interface SupervisedSockets {
-  /** Where the supervisor listens. */
-  readonly address: BoundAddress
+export interface SupervisedSockets extends Role {
   /** Resolves when this worker's turn has come. */
   readonly turn: Promise<void>
   ready(uri: string): void
@@ -45,7 +51,7 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
   })
   process.once('disconnect', onOrphaned)
   return {
-    address: JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as BoundAddress,
+    ...(JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as Role),
     turn,
     ready: (uri) => {
       report({ kind: 'ready', uri })

@@ -1,0 +1,98 @@
+/** The demonstration, run as a user runs it: every claim holds, and nothing is left behind, also after Ctrl-C. */
+
+import { spawn, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { DemoResult } from '../../qemu/demo/story.js'
+import { PROGRAM } from '../support/bench.js'
+
+// Three boots under emulation. On two free cores the whole file takes a minute, on busy ones it may take many.
+t.setTimeout(600_000)
+
+interface Run {
+  readonly child: ChildProcess
+  /** Where its temporary files go; their paths are in the command lines of all that it starts. */
+  readonly directory: string
+  readonly stdout: () => string
+  readonly stderr: () => string
+  readonly exit: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+}
+
+async function demo(t: Test, ...args: string[]): Promise<Run> {
+  const directory = await mkdtemp(join(tmpdir(), 'nbd-demo-'))
+  const env = { ...process.env, TMPDIR: directory }
+  const child = spawn(process.execPath, [PROGRAM, 'demo', ...args], { env, detached: true, stdio: 'pipe' })
+  const output = { stdout: '', stderr: '' }
+  child.stdout.on('data', (data: Buffer) => (output.stdout += data.toString()))
+  child.stderr.on('data', (data: Buffer) => (output.stderr += data.toString()))
+  const exit = once(child, 'close').then(([code, signal]) => ({
+    code: code as number | null,
+    signal: signal as NodeJS.Signals | null,
+  }))
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await exit
+    await rm(directory, { recursive: true, force: true })
+  })
+  return { child, directory, stdout: () => output.stdout, stderr: () => output.stderr, exit }
+}
+
+/** Command lines of running processes that have to do with the run. */
+function processesOf({ directory }: Run): string[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
+      } catch {
+        return ''
+      }
+    })
+    .filter((commandLine) => commandLine.includes(directory))
+}
+
+async function assertNothingLeft(t: Test, run: Run): Promise<void> {
+  t.same(await readdir(run.directory), [], 'no temporary file is left')
+  t.same(processesOf(run), [], 'no process is left')
+}
+
+void t.test('every claim of the demo holds', async (t) => {
+  const run = await demo(t, '--seed', '7', '--json')
+  t.same(await run.exit, { code: 0, signal: null }, run.stderr())
+  const { seed, claims } = JSON.parse(run.stdout()) as DemoResult
+  t.equal(seed, '7')
+  t.same(
+    claims.filter(({ holds }) => !holds),
+    [],
+  )
+  t.same([...new Set(claims.map(({ act }) => act))], ['a', 'b', 'c', 'd', 'e'])
+  t.comment(claims.map(({ act, claim, measured }) => `${act}: ${claim}: ${measured}`).join('\n'))
+  const measured = (claim: RegExp): number => parseInt(claims.find((one) => claim.test(one.claim))?.measured ?? '', 10)
+  t.ok(measured(/blocks go bad while the guest writes/) >= 200, 'at least 200 blocks went bad')
+  t.ok(measured(/pause that the guest sees/) < 1000, 'the pause was under a second')
+  t.match(run.stderr(), /guest's kernel: .*I\/O error/, 'what the disk does to a guest is shown in its own words')
+  t.match(run.stderr(), /all claims hold; \d+ s; repeat with --seed 7/)
+  await assertNothingLeft(t, run)
+})
+
+void t.test('Ctrl-C in the middle leaves nothing behind', async (t) => {
+  const run = await demo(t)
+  while (!run.stderr().includes('making an ext4 file system while')) await once(run.child.stderr!, 'data')
+  const running = processesOf(run)
+  for (const program of [/qemu-system/, /qemu-storage-daemon/, /serve --supervise/]) {
+    t.ok(
+      running.some((commandLine) => program.test(commandLine)),
+      `${program.source} runs`,
+    )
+  }
+  // As a terminal does it: to the whole foreground process group.
+  process.kill(-run.child.pid!, 'SIGINT')
+  t.same(await run.exit, { code: 130, signal: null }, run.stderr())
+  t.match(run.stderr(), /interrupted; nothing is left running\n$/)
+  t.equal(run.stdout(), '')
+  await assertNothingLeft(t, run)
+})
