@@ -44,8 +44,8 @@ interface ServeCommandOptions extends TlsCommandOptions {
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
 const collect = (value: string, previous: string[] = []): string[] => [...previous, parseLocation(value)]
 
-export const serveCommand = (): Command =>
-  addTlsOptions(new Command('serve'))
+const withoutTls = (): Command =>
+  new Command('serve')
     .description('Serve a main disk over NBD; blocks that go bad move to the spare.')
     .addOption(mainOption())
     .addOption(spareOption('the disk that takes the bad blocks').argParser(collect))
@@ -70,6 +70,9 @@ export const serveCommand = (): Command =>
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
+
+export const serveCommand = (): Command =>
+  addTlsOptions(withoutTls())
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
