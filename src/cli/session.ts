@@ -13,13 +13,17 @@ import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
+import type { ServerTls } from '../server/starttls.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { ControlThread } from './control-thread.js'
-import { listenForClients } from './listen.js'
+import { listenForClients, type ClientAddresses } from './listen.js'
 import { packageVersion } from './package-version.js'
+import { pairExport } from './pair-export.js'
+import type { Readiness } from './readiness.js'
 import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
+import { loadTls, type TlsChoice } from './tls.js'
 import { WaitingRoom } from './waiting-room.js'
 import { supervisedSockets } from './worker.js'
 
@@ -27,7 +31,7 @@ export interface SessionOptions {
   readonly main: string
   readonly spare: string
   readonly name: string
-  readonly address: { readonly path: string } | { readonly host: string; readonly port: number }
+  readonly tls: TlsChoice | undefined
   readonly control: string | undefined
   readonly create: boolean
   readonly blockSize: number | undefined
@@ -38,15 +42,24 @@ export interface SessionOptions {
 }
 
 /** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
-export async function serveAlone(options: SessionOptions, stop: Stop): Promise<void> {
+export async function serveAlone(
+  options: SessionOptions,
+  addresses: ClientAddresses,
+  readiness: Readiness,
+  stop: Stop,
+): Promise<void> {
+  const tls = loadTls(options.tls)
   const room = new WaitingRoom()
-  const listener = await listenForClients(options.address, room.admit, options.log)
+  const listener = await listenForClients(addresses, room.admit, options.log)
   const control = startControl(options)
   try {
-    const uri = uriOf(listener.address, options.name)
-    const session = await Session.start(options, uri, stop, control)
+    const uri = uriOf(listener.address, options)
+    const session = await Session.start(options, uri, stop, { control, tls })
     room.open(session.accept)
-    if (!stop.isRequested) process.stdout.write(`${uri}\n`)
+    if (!stop.isRequested) readiness.ready(uri)
+    void stop.requested.then(() => {
+      readiness.stopping()
+    })
     await session.untilStopped()
   } finally {
     room.close()
@@ -66,8 +79,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
-    const uri = uriOf(supervisor.address, options.name)
-    const session = await Session.start(options, uri, stop, control)
+    const uri = uriOf(supervisor.address, options)
+    const session = await Session.start(options, uri, stop, { control, tls: loadTls(options.tls) })
     room.open(session.accept)
     supervisor.ready(uri)
     await session.untilStopped()
@@ -82,6 +95,11 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
 const startControl = ({ control, log }: SessionOptions): ControlThread | undefined =>
   control === undefined ? undefined : new ControlThread(log)
 
+interface SessionParts {
+  readonly control: ControlThread | undefined
+  readonly tls: ServerTls | undefined
+}
+
 class Session {
   readonly #options: SessionOptions
   readonly #stop: Stop
@@ -95,15 +113,11 @@ class Session {
     this.#server = server
   }
 
-  static async start(
-    options: SessionOptions,
-    uri: string,
-    stop: Stop,
-    control: ControlThread | undefined,
-  ): Promise<Session> {
+  static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
+    const { control } = parts
     if (options.control !== undefined) await control?.listen(options.control)
     const pair = await openPair(options, emitter(options, control))
-    const server = newServer(options, pair, control)
+    const server = newServer(options, pair, parts)
     const quit = (): void => {
       stop.request('told to quit')
     }
@@ -156,12 +170,11 @@ function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts
   }
 }
 
-function newServer(options: SessionOptions, { target }: Pair, control: ControlThread | undefined): NbdServer {
+function newServer(options: SessionOptions, pair: Pair, { control, tls }: SessionParts): NbdServer {
   const server = new NbdServer({
-    exports: [
-      { name: options.name, description: `${target.name}, remapped`, device: target, readOnly: target.readOnly },
-    ],
+    exports: [pairExport(pair.target, options.name)],
     log: options.log,
+    ...(tls && { tls }),
     onClientConnected: (client) => {
       control?.tellClients('CLIENT_CONNECTED', client, server.clients)
     },
@@ -206,7 +219,9 @@ function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { ta
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined
 
-function uriOf(bound: BoundAddress, exportName: string): string {
+function uriOf(bound: BoundAddress, { name, tls }: SessionOptions): string {
   const address = 'path' in bound ? { transport: 'unix' as const, ...bound } : { transport: 'tcp' as const, ...bound }
-  return formatNbdUri({ address, exportName, tls: false })
+  const uri = formatNbdUri({ address, exportName: name, tls: tls?.required ?? false })
+  // A socket that was passed in and has no path: how to reach it knows who made it.
+  return 'path' in bound && bound.path === '' ? uri.replace(/\?.*$/, '') : uri
 }

@@ -10,6 +10,7 @@ import { assertInside } from './bounds.js'
 import {
   DeviceError,
   after,
+  type AllocationExtent,
   type BlockSizes,
   type Completion,
   type Device,
@@ -122,6 +123,13 @@ export class FaultyDevice implements Device {
       this.#heal(offset, length)
       return undefined
     })
+  }
+
+  /** A hole whose reads fail must not pass for zeros: where reads fail, all is data. */
+  async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
+    assertInside(this, offset, length)
+    const known = this.fails('read', offset, length) ? undefined : await this.#below.extents?.(offset, length, countMax)
+    return known ?? [{ length, allocation: 'data' }]
   }
 
   close(): Promise<void> {

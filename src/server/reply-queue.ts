@@ -1,19 +1,25 @@
 /**
  * `ReplyQueue`: replies on their way to one client. What becomes ready in one turn of the event loop leaves in one
- * write, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and what
- * its request held is given back, only when the kernel has taken its last byte or the connection is lost: that is how a
- * client that does not read is noticed.
+ * writev, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and
+ * what its request held is given back, only when the kernel has taken its last byte or the connection is lost: that is how
+ * a client that does not read is noticed.
  */
 
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { PacedWriter } from './paced-writer.js'
+import type { Stall } from './stall.js'
 
 export class ReplyQueue {
   readonly #socket: Socket
+  readonly #paced: PacedWriter | undefined
   readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
-  /** Neighbours in memory, which replies from one slab are, count as one. */
-  #pieces: Buffer[] = []
-  #requests = 0
+  /** Of the replies that the kernel has not taken. */
+  readonly #stall: Stall
+  #writes = 0
+  #bytesLeaving = 0
+  #replies: Buffer[] = []
   #bytes = 0
   #scheduled = false
   readonly #flush = (): void => {
@@ -30,21 +36,27 @@ export class ReplyQueue {
    * `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. `isMoreExpected`
    * says whether the device still works on requests.
    */
-  constructor(socket: Socket, isMoreExpected: () => boolean, onGone: (requests: number, bytes: number) => void) {
+  constructor(
+    socket: Socket,
+    isMoreExpected: () => boolean,
+    onGone: (requests: number, bytes: number) => void,
+    stall: Stall,
+  ) {
+    this.#stall = stall
     this.#socket = socket
+    this.#paced = socket instanceof TLSSocket ? new PacedWriter(socket) : undefined
     this.#isMoreExpected = isMoreExpected
     this.#onGone = onGone
   }
 
+  /** The client takes nothing. */
+  get isStalled(): boolean {
+    return this.#stall.isTooLong
+  }
+
   /** `bytes` is what the request held. */
   push(reply: Buffer, bytes: number): void {
-    const last = this.#pieces.at(-1)
-    if (last?.buffer === reply.buffer && last.byteOffset + last.length === reply.byteOffset) {
-      this.#pieces[this.#pieces.length - 1] = Buffer.from(last.buffer, last.byteOffset, last.length + reply.length)
-    } else {
-      this.#pieces.push(reply)
-    }
-    this.#requests++
+    this.#replies.push(reply)
     this.#bytes += bytes
     if (this.#scheduled) return
     this.#scheduled = true
@@ -52,23 +64,27 @@ export class ReplyQueue {
   }
 
   #send(): void {
-    const pieces = this.#pieces
-    const requests = this.#requests
+    const replies = this.#replies
     const bytes = this.#bytes
-    this.#pieces = []
-    this.#requests = this.#bytes = 0
+    this.#replies = []
+    this.#bytes = 0
     // Of a lost socket, too, the callback is called: with an error that nobody needs, because 'close' tells the same.
     const gone = (): void => {
-      this.#onGone(requests, bytes)
+      this.#bytesLeaving -= bytes
+      if (--this.#writes === 0) this.#stall.end()
+      else this.#stall.begin(this.#bytesLeaving)
+      this.#onGone(replies.length, bytes)
     }
-    const last = pieces.pop() ?? Buffer.alloc(0)
-    if (pieces.length === 0) {
-      this.#socket.write(last, gone)
+    this.#bytesLeaving += bytes
+    if (this.#writes++ === 0) this.#stall.begin(bytes)
+    if (this.#paced) {
+      this.#paced.write(replies, gone)
       return
     }
+    const last = replies.length - 1
     this.#socket.cork()
-    for (const piece of pieces) this.#socket.write(piece)
-    this.#socket.write(last, gone)
+    for (let i = 0; i < last; i++) this.#socket.write(replies[i] ?? Buffer.alloc(0))
+    this.#socket.write(replies[last] ?? Buffer.alloc(0), gone)
     this.#socket.uncork()
   }
 }

@@ -14,7 +14,7 @@ import {
   MANY_PROCESSES_TIMEOUT_MS,
 } from '../support/cli.js'
 import { FAILED } from '../support/refusals.js'
-import { startNbdkit } from '../support/upstream-servers.js'
+import { startNbdkit, startUpstream } from '../support/upstream-servers.js'
 
 const disks = ({ main, spare }: PairFiles): string[] => ['serve', '--main', main, '--spare', spare, '--create']
 
