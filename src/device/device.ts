@@ -54,6 +54,20 @@ export interface WriteOptions {
 export interface ZeroOptions extends WriteOptions {
   /** Keep the range allocated (NBD_CMD_FLAG_NO_HOLE). */
   readonly noHole?: boolean
+  /**
+   * Fail at once with ENOTSUP, nothing changed, unless this is known to take less time than writing the zeros as data
+   * (NBD_CMD_FLAG_FAST_ZERO).
+   */
+  readonly fast?: boolean
+}
+
+/** `hole`: not allocated and reads as zeros. `zero`: allocated and reads as zeros. `data`: anything, or not known. */
+export type Allocation = 'data' | 'hole' | 'zero'
+
+export interface AllocationExtent {
+  /** In bytes, more than 0. */
+  readonly length: number
+  readonly allocation: Allocation
 }
 
 export interface Device {
@@ -78,8 +92,13 @@ export interface Device {
   flush(): Promise<void>
   /** Tells the device that the range is not needed; its content becomes undefined. A hint. @throws DeviceError */
   trim(offset: number, length: number, options?: WriteOptions): Promise<void>
-  /** The range reads as zeros afterwards. @throws DeviceError */
+  /** The range reads as zeros afterwards. @throws DeviceError; only with `fast` and nothing changed ENOTSUP */
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>
+  /**
+   * What is allocated, as consecutive extents from `offset` on: at least one and at most `countMax`, within the range.
+   * They may end before the range does. A device without this method knows nothing, which is the same as `data`.
+   */
+  extents?(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]>
   /** Releases the device and its locks. No other call may follow or be in flight. */
   close(): Promise<void>
 }

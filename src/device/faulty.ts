@@ -9,6 +9,7 @@ import { alignDown, alignUp, SECTOR_SIZE } from '../util/units.js'
 import { assertInside } from './bounds.js'
 import {
   DeviceError,
+  type AllocationExtent,
   type BlockSizes,
   type Device,
   type DeviceErrorCode,
@@ -119,6 +120,13 @@ export class FaultyDevice implements Device {
     this.#check('write-zeroes', offset, length)
     await this.#below.writeZeroes(offset, length, options)
     this.#heal(offset, length)
+  }
+
+  /** A hole whose reads fail must not pass for zeros: where reads fail, all is data. */
+  async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
+    assertInside(this, offset, length)
+    const known = this.fails('read', offset, length) ? undefined : await this.#below.extents?.(offset, length, countMax)
+    return known ?? [{ length, allocation: 'data' }]
   }
 
   close(): Promise<void> {

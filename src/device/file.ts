@@ -22,6 +22,7 @@ export function openFile(path: string, options: OpenOptions): OpenedDisk {
       writesThrough: false,
       trimCommand: ['fallocate', '--punch-hole', '--keep-size'],
       zeroCommand: ['fallocate', '--punch-hole', '--keep-size'],
+      sparse: true,
     })
     return { device, identity: { id: `file:${ino}`, location: path }, sameness: fileSameness(stats) }
   } catch (error) {

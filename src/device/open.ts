@@ -39,10 +39,10 @@ export function samenessOf(location: string): string | undefined {
   return stats?.isFile() ? fileSameness(stats) : undefined
 }
 
-/** @throws UsageError for a malformed one */
+/** With and without TLS it is the same disk. @throws UsageError for a malformed one */
 function canonicalUri(text: string): string {
   try {
-    return formatNbdUri(parseNbdUri(text))
+    return formatNbdUri({ ...parseNbdUri(text), tls: false })
   } catch (error) {
     throw new UsageError(messageOf(error), { cause: error })
   }

@@ -18,7 +18,7 @@ import { NbdConnectionError, NbdProtocolError, NbdServerError } from '../nbd/cli
 import { DEFAULT_CONNECT_TIMEOUT_MS } from '../nbd/client-connect.js'
 import type { NbdBlockSizes } from '../nbd/client-handshake.js'
 import { DEFAULT_REQUESTS_IN_FLIGHT_MAX, NbdClient, type NbdFlags } from '../nbd/client.js'
-import { parseNbdUri } from '../nbd/uri.js'
+import { type NbdUri, parseNbdUri } from '../nbd/uri.js'
 import type { Log } from '../util/log.js'
 import { MiB } from '../util/units.js'
 import { type Mutation, sendMutation } from './mutation.js'
@@ -64,7 +64,10 @@ export class UpstreamLink {
   readonly size: number
   readonly flags: NbdFlags
   readonly blockSizes: NbdBlockSizes
+  /** Normalised, for messages. */
   readonly #uri: string
+  /** With the credentials. */
+  readonly #target: NbdUri
   readonly #settings: UpstreamSettings & typeof DEFAULTS
   readonly #journal: ReplayJournal
   readonly #closing = new AbortController()
@@ -80,11 +83,12 @@ export class UpstreamLink {
   /** Acknowledged data may be lost, and no `flush` has said so yet. */
   #unreported: NbdServerError | undefined
 
-  private constructor(client: NbdClient, settings: UpstreamSettings & typeof DEFAULTS) {
+  private constructor(client: NbdClient, target: NbdUri, settings: UpstreamSettings & typeof DEFAULTS) {
     this.size = client.size
     this.flags = client.flags
     this.blockSizes = client.blockSizes
     this.#uri = client.uri
+    this.#target = target
     this.#settings = settings
     this.#journal = new ReplayJournal(settings.replayBytesMax)
     this.#reconnectDelayMs = settings.reconnectDelayMs
@@ -94,8 +98,8 @@ export class UpstreamLink {
   /** @throws NbdUriError, NbdConnectionError, NbdServerError, NbdProtocolError: one sentence each, and at once */
   static async open(uri: string, settings: UpstreamSettings): Promise<UpstreamLink> {
     const complete = { ...DEFAULTS, ...settings }
-    const client = await NbdClient.connect(parseNbdUri(uri), complete)
-    return new UpstreamLink(client, complete)
+    const target = parseNbdUri(uri)
+    return new UpstreamLink(await NbdClient.connect(target, complete), target, complete)
   }
 
   /** @throws NbdServerError, UpstreamGoneError */
@@ -287,7 +291,7 @@ export class UpstreamLink {
   async #attempt(): Promise<NbdClient | undefined> {
     const { signal } = this.#closing
     try {
-      const client = await NbdClient.connect(this.#uri, { ...this.#settings, signal })
+      const client = await NbdClient.connect(this.#target, { ...this.#settings, signal })
       this.#candidate = client
       this.#refuseStranger(client)
       await this.#replay(client)

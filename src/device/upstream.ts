@@ -78,7 +78,13 @@ export class UpstreamDevice implements Device {
     })
   }
 
-  writeZeroes(offset: number, length: number, { fua = false, noHole = false }: ZeroOptions = {}): Promise<void> {
+  writeZeroes(
+    offset: number,
+    length: number,
+    { fua = false, noHole = false, fast = false }: ZeroOptions = {},
+  ): Promise<void> {
+    // Whether the server would be fast is not known, and finding out could change the content.
+    if (fast) return Promise.reject(new DeviceError('ENOTSUP', this.name, 'write-zeroes', offset, length))
     return this.#do('write-zeroes', offset, length, () =>
       this.#inOrder(offset, length, () => this.#writeZeroes(offset, length, fua, noHole)),
     )

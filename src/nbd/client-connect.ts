@@ -3,10 +3,13 @@
  * sentence (which server, which step, why), and leaves no socket behind.
  */
 
-import { NbdConnectionError, NbdProtocolError, NbdServerError } from './client-errors.js'
+import type { ConnectionOptions } from 'node:tls'
+import { NbdConnectionError, NbdProtocolError, NbdServerError, NbdTlsError } from './client-errors.js'
 import { type NbdExport, negotiate } from './client-handshake.js'
 import { ClientSocket } from './client-socket.js'
+import { clientTlsOptions } from './client-tls.js'
 import { ProtocolError } from './protocol.js'
+import { TlsError } from './tls.js'
 import { type NbdUri, formatNbdUri } from './uri.js'
 
 export const DEFAULT_CONNECT_TIMEOUT_MS = 5000
@@ -45,12 +48,13 @@ export async function openConnection(uri: NbdUri, options: ConnectOptions): Prom
 
 async function connectAndNegotiate(uri: NbdUri, signal: AbortSignal): Promise<Connection> {
   const where = formatNbdUri(uri)
-  if (uri.tls) throw new NbdConnectionError(`cannot use NBD server at ${where}: TLS is not supported yet`)
+  const tls = uri.tls ? tlsOptions(uri, where) : undefined
   const socket = await ClientSocket.open(uri.address, signal).catch((error: unknown) => {
     throw unreachable(where, error, '')
   })
   try {
-    return { found: await negotiate(socket, uri.exportName), socket }
+    const secure = tls && ((): Promise<void> => socket.secure(tls))
+    return { found: await negotiate(socket, uri.exportName, secure), socket }
   } catch (error) {
     const failure = handshakeFailure(where, error)
     socket.destroy(failure)
@@ -58,10 +62,22 @@ async function connectAndNegotiate(uri: NbdUri, signal: AbortSignal): Promise<Co
   }
 }
 
+function tlsOptions(uri: NbdUri, where: string): ConnectionOptions {
+  try {
+    return clientTlsOptions(uri)
+  } catch (error) {
+    if (!(error instanceof TlsError)) throw error
+    throw new NbdTlsError(`no TLS with NBD server at ${where}: ${error.message}`, { cause: error })
+  }
+}
+
 const unreachable = (where: string, error: unknown, step: string): NbdConnectionError =>
   new NbdConnectionError(`cannot reach NBD server at ${where}: ${messageOf(error)}${step}`, { cause: error })
 
 function handshakeFailure(where: string, error: unknown): Error {
+  if (error instanceof NbdTlsError) {
+    return new NbdTlsError(`no TLS with NBD server at ${where}: ${error.message}`, { cause: error.cause })
+  }
   if (error instanceof NbdConnectionError) return unreachable(where, error, ' during the handshake')
   if (error instanceof NbdServerError) {
     return new NbdServerError(`NBD server at ${where}: ${error.message}`, error.errorName, error.errorValue)

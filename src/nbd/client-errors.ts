@@ -27,6 +27,11 @@ export class NbdConnectionError extends Error {
   override name = 'NbdConnectionError'
 }
 
+/** With this server there is no TLS, or no more: one of the two sides does not like the other's credentials, for example. */
+export class NbdTlsError extends NbdConnectionError {
+  override name = 'NbdTlsError'
+}
+
 const REASONS: ReadonlyMap<string, string> = new Map([
   ['ECONNREFUSED', 'connection refused'],
   ['ENOENT', 'the socket does not exist'],

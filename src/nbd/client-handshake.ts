@@ -1,6 +1,6 @@
 /**
- * The client's side of the fixed newstyle handshake: greeting, client flags, then NBD_OPT_GO, or NBD_OPT_EXPORT_NAME for
- * servers that do not know GO.
+ * The client's side of the fixed newstyle handshake: greeting, client flags, TLS if it is wanted, then NBD_OPT_GO, or
+ * NBD_OPT_EXPORT_NAME for servers that do not know GO.
  *
  * Structured replies are not asked for, on purpose: once they are negotiated, QEMU's servers answer a READ that fails
  * by cutting the connection (unless each READ sets DF), and a disk with one bad sector could not be used. With simple
@@ -8,7 +8,7 @@
  */
 
 import { KiB, MiB, isPowerOfTwo } from '../util/units.js'
-import { NbdProtocolError, NbdServerError } from './client-errors.js'
+import { NbdProtocolError, NbdServerError, NbdTlsError } from './client-errors.js'
 import { optionName, optionReplyName } from './names.js'
 import {
   EXPORT_NAME_ZEROES,
@@ -22,6 +22,7 @@ import {
   NBD_INFO_EXPORT,
   NBD_OPT_EXPORT_NAME,
   NBD_OPT_GO,
+  NBD_OPT_STARTTLS,
   NBD_REP_ACK,
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_UNSUP,
@@ -52,6 +53,9 @@ export interface HandshakeStream {
   write(data: Buffer): void
 }
 
+/** Encrypts the stream, with the same promises as `ClientSocket.secure`. */
+export type Secure = () => Promise<void>
+
 /** In bytes. "Block size constraints" of the specification. */
 export interface NbdBlockSizes {
   readonly minimum: number
@@ -77,19 +81,30 @@ interface Reply {
 /**
  * Afterwards the connection is in the transmission phase.
  * @throws NbdServerError when the server refuses the export
+ * @throws NbdTlsError when `secure` is given and the server cannot do TLS
  * @throws ProtocolError, NbdProtocolError
  */
-export async function negotiate(stream: HandshakeStream, exportName: string): Promise<NbdExport> {
+export async function negotiate(stream: HandshakeStream, exportName: string, secure?: Secure): Promise<NbdExport> {
   const offered = decodeGreeting(await stream.read(GREETING_LENGTH))
   const fixedNewstyle = (offered & NBD_FLAG_FIXED_NEWSTYLE) !== 0
   const noZeroes = (offered & NBD_FLAG_NO_ZEROES) !== 0
   stream.write(
     encodeClientFlags((fixedNewstyle ? NBD_FLAG_C_FIXED_NEWSTYLE : 0) | (noZeroes ? NBD_FLAG_C_NO_ZEROES : 0)),
   )
+  if (secure) await startTls(stream, fixedNewstyle, secure)
   const going = fixedNewstyle ? await go(stream, exportName) : undefined
   const found = going ?? (await nameExport(stream, exportName, noZeroes))
   if (!Number.isSafeInteger(found.size)) throw new NbdProtocolError('the export is larger than 2^53 bytes')
   return found
+}
+
+async function startTls(stream: HandshakeStream, fixedNewstyle: boolean, secure: Secure): Promise<void> {
+  if (!fixedNewstyle) throw new NbdTlsError('the server is too old for TLS')
+  stream.write(encodeOption(NBD_OPT_STARTTLS))
+  const { type, data } = await readReply(stream, NBD_OPT_STARTTLS)
+  if (type >= NBD_REP_FLAG_ERROR) throw new NbdTlsError(`the server refuses TLS: ${optionReplyName(type)}${said(data)}`)
+  if (type !== NBD_REP_ACK) throw new NbdProtocolError(`${optionReplyName(type)} answers NBD_OPT_STARTTLS`)
+  await secure()
 }
 
 /** @returns `undefined` when the server does not know NBD_OPT_GO */
@@ -135,10 +150,13 @@ async function readReply(stream: HandshakeStream, option: number): Promise<Reply
 
 function refusal({ type, data }: Reply, exportName: string): NbdServerError {
   const name = optionReplyName(type)
+  const why = type === NBD_REP_ERR_TLS_REQD ? `${name}, so the URI must begin with nbds:// or nbds+unix://` : name
+  return new NbdServerError(`the server refused the export '${exportName}': ${why}${said(data)}`, name, type)
+}
+
+function said(data: Buffer): string {
   const text = data.toString('utf8').trim()
-  const why = type === NBD_REP_ERR_TLS_REQD ? `${name}, and TLS is not supported yet` : name
-  const said = text === '' ? '' : ` (the server says: ${JSON.stringify(text)})`
-  return new NbdServerError(`the server refused the export '${exportName}': ${why}${said}`, name, type)
+  return text === '' ? '' : ` (the server says: ${JSON.stringify(text)})`
 }
 
 function checkBlockSizes({ minimum, preferred, maximum }: NbdBlockSizes): NbdBlockSizes {

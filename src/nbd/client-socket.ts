@@ -1,14 +1,16 @@
 /**
- * `ClientSocket`: the stream below an NBD client, unix or TCP.
+ * `ClientSocket`: the stream below an NBD client, unix or TCP, and encrypted from `secure` on.
  *
  * Everything is received into one static buffer per socket, so the bytes a receiver is handed are valid only during
  * that call. During the handshake they are copied and pulled with `read`; `receive` then hands over to a receiver.
  */
 
 import { type OnReadOpts, type Socket, connect } from 'node:net'
+import { type ConnectionOptions, TLSSocket, connect as connectTls } from 'node:tls'
 import { KiB } from '../util/units.js'
 import { ByteReader } from './byte-reader.js'
-import { NbdConnectionError, reasonOf } from './client-errors.js'
+import { NbdConnectionError, NbdProtocolError, NbdTlsError, reasonOf } from './client-errors.js'
+import { isCertificateError, tlsReason } from './tls.js'
 import type { NbdAddress } from './uri.js'
 
 /** As much as Linux hands out of a default TCP or unix socket buffer in one call. */
@@ -21,9 +23,10 @@ export class ClientSocket {
   readonly lost: Promise<Error>
   /** The same, for who cannot wait. */
   lostReason: Error | undefined
-  readonly #socket: Socket
+  #socket: Socket
   readonly #reader = new ByteReader()
   #wake: () => void = () => undefined
+  #onClose: () => void = () => undefined
   #receiver: ((bytes: Buffer) => void) | undefined
   #corked = false
 
@@ -35,12 +38,15 @@ export class ClientSocket {
       this.lostReason ??= new NbdConnectionError(reasonOf(error), { cause: error })
     })
     this.lost = new Promise((resolve) => {
-      this.#socket.once('close', () => {
-        this.lostReason ??= new NbdConnectionError('the server closed the connection')
+      this.#onClose = () => {
+        // Of a certificate that is refused a client may not hear more than this.
+        const why = this.#socket instanceof TLSSocket && !this.#receiver ? ' (it may refuse these credentials)' : ''
+        this.lostReason ??= new NbdConnectionError(`the server closed the connection${why}`)
         this.#wake()
         resolve(this.lostReason)
-      })
+      }
     })
+    this.#socket.once('close', this.#onClose)
   }
 
   /** @throws NbdConnectionError whose message is only the reason */
@@ -58,6 +64,35 @@ export class ClientSocket {
     const lost = await Promise.race([connected, opened.lost])
     if (lost) throw lost
     return opened
+  }
+
+  /**
+   * Encrypts everything from here on. Only during the handshake, when nothing is on its way in either direction.
+   * @throws NbdTlsError
+   * @throws NbdProtocolError when something is on its way: it would be taken for what the encrypted server says
+   */
+  async secure(options: ConnectionOptions): Promise<void> {
+    if (this.lostReason) throw this.lostReason
+    if (this.#reader.available > 0) {
+      throw new NbdProtocolError('the server talks on in the clear after NBD_OPT_STARTTLS')
+    }
+    const plain = this.#socket
+    const secured = connectTls({ ...options, socket: plain })
+    this.#socket = secured
+    let handshake: ConnectionOptions | undefined = options
+    secured.on('error', (error: Error) => {
+      this.lostReason ??= lossOf(error, handshake)
+    })
+    // The socket below closes first, and knows no reason.
+    plain.off('close', this.#onClose)
+    secured.once('close', this.#onClose)
+    secured.on('data', (bytes: Buffer) => {
+      this.#arrived(bytes)
+    })
+    const done = new Promise<void>((resolve) => secured.once('secureConnect', resolve))
+    const lost = await Promise.race([done, this.lost])
+    if (lost) throw lost
+    handshake = undefined
   }
 
   /** The next `length` bytes. Only during the handshake. @throws the reason of the loss, if they will not come */
@@ -121,3 +156,13 @@ export class ClientSocket {
 
 const endpoint = (address: NbdAddress): { path: string } | { host: string; port: number } =>
   address.transport === 'unix' ? { path: address.path } : { host: address.host, port: address.port }
+
+/** `handshake`: what the TLS handshake is made with, while it lasts. */
+function lossOf(error: Error, handshake: ConnectionOptions | undefined): NbdConnectionError {
+  const cause = error
+  const isTls = 'code' in error && typeof error.code === 'string' && error.code.startsWith('ERR_SSL_')
+  if (!handshake && !isTls) return new NbdConnectionError(reasonOf(error), { cause })
+  const wrongKind = handshake?.pskCallback !== undefined && isCertificateError(error)
+  const reason = wrongKind ? 'the server has a certificate, not the pre-shared key' : tlsReason(error, 'the server')
+  return new NbdTlsError(reason, { cause })
+}

@@ -153,6 +153,15 @@ export function decodeString(data: Buffer): string {
   return data.toString()
 }
 
+/** The bytes of `text`, at most 4096 of them and cut between characters: for what people read, never for names. */
+export function encodeText(text: string): Buffer {
+  const bytes = Buffer.from(text)
+  let end = Math.min(bytes.length, NBD_MAX_STRING)
+  // A byte 10xxxxxx goes on with the character before it.
+  while (end < bytes.length && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--
+  return bytes.subarray(0, end)
+}
+
 /** A string with its length in 32 bits before it. */
 function encodeSizedString(text: string): Buffer {
   const bytes = Buffer.from(text)
@@ -242,7 +251,7 @@ export function decodeOptionReplyHeader(header: Buffer): OptionReplyHeader {
 
 /** Data of NBD_REP_SERVER. What follows the name is for people. */
 export const encodeServerReply = (name: string, description = ''): Buffer =>
-  Buffer.concat([encodeSizedString(name), Buffer.from(description)])
+  Buffer.concat([encodeSizedString(name), encodeText(description)])
 
 export function decodeServerReply(data: Buffer): { name: string; description: string } {
   const { text, end } = decodeSizedString(data, 0, 'the export name')
@@ -296,7 +305,7 @@ function encodeInfoPayload(info: Info): Buffer {
     case NBD_INFO_NAME:
       return Buffer.from(info.name)
     case NBD_INFO_DESCRIPTION:
-      return Buffer.from(info.description)
+      return encodeText(info.description)
     case NBD_INFO_BLOCK_SIZE: {
       const sizes = Buffer.alloc(12)
       sizes.writeUInt32BE(info.minimum, 0)
@@ -440,15 +449,42 @@ export function encodeExtendedRequest({ flags, type, cookie, offset, length }: R
   return header
 }
 
-export function decodeExtendedRequest(header: Buffer): Request {
+/** What replies to it need besides. */
+export interface ExtendedRequest extends Request {
+  /** The offset as it was sent, whether or not it fits a number: replies repeat it. */
+  readonly sentOffset: bigint
+}
+
+export function decodeExtendedRequest(header: Buffer): ExtendedRequest {
   expectMagic(header.readUInt32BE(0), NBD_EXTENDED_REQUEST_MAGIC, 'extended request')
   return {
     flags: header.readUInt16BE(4),
     type: header.readUInt16BE(6),
     cookie: header.readBigUInt64BE(8),
     offset: readU64(header, 16),
+    sentOffset: header.readBigUInt64BE(16),
     length: readU64(header, 24),
   }
+}
+
+/** Payload of NBD_CMD_BLOCK_STATUS with NBD_CMD_FLAG_PAYLOAD_LEN: a status of some of the contexts only. */
+export interface BlockStatusPayload {
+  /** Bytes of the export that the client asks about. */
+  readonly length: number
+  readonly contextIds: readonly number[]
+}
+
+export function encodeBlockStatusPayload({ length, contextIds }: BlockStatusPayload): Buffer {
+  const payload = Buffer.alloc(8 + 4 * contextIds.length)
+  writeU64(payload, length, 0)
+  contextIds.forEach((id, i) => payload.writeUInt32BE(id, 8 + 4 * i))
+  return payload
+}
+
+export function decodeBlockStatusPayload(payload: Buffer): BlockStatusPayload {
+  expect(payload.length >= 8 && payload.length % 4 === 0, 'the payload of NBD_CMD_BLOCK_STATUS has a wrong length')
+  const contextIds = Array.from({ length: (payload.length - 8) / 4 }, (_, i) => payload.readUInt32BE(8 + 4 * i))
+  return { length: readU64(payload, 0), contextIds }
 }
 
 // Transmission: replies. Encoders write into the caller's buffer, so that a header and its payload can be one buffer.
@@ -506,7 +542,7 @@ export function decodeChunkHeader(header: Buffer): ChunkHeader {
 
 /** With extended headers every reply is a chunk, and its header repeats the offset of the request. */
 export interface ExtendedChunkHeader extends ChunkHeader {
-  readonly offset: number
+  readonly offset: bigint
 }
 
 export function encodeExtendedChunkHeader(into: Buffer, chunk: ExtendedChunkHeader): void {
@@ -514,7 +550,7 @@ export function encodeExtendedChunkHeader(into: Buffer, chunk: ExtendedChunkHead
   into.writeUInt16BE(chunk.flags, 4)
   into.writeUInt16BE(chunk.type, 6)
   into.writeBigUInt64BE(chunk.cookie, 8)
-  writeU64(into, chunk.offset, 16)
+  into.writeBigUInt64BE(chunk.offset, 16)
   writeU64(into, chunk.length, 24)
 }
 
@@ -524,7 +560,7 @@ export function decodeExtendedChunkHeader(header: Buffer): ExtendedChunkHeader {
     flags: header.readUInt16BE(4),
     type: header.readUInt16BE(6),
     cookie: header.readBigUInt64BE(8),
-    offset: readU64(header, 16),
+    offset: header.readBigUInt64BE(16),
     length: readU64(header, 24),
   }
 }
@@ -563,7 +599,7 @@ export interface ErrorChunk {
 }
 
 export function encodeErrorChunk({ error, message, offset }: ErrorChunk): Buffer {
-  const text = Buffer.from(message)
+  const text = encodeText(message)
   const payload = Buffer.alloc(6 + text.length + (offset === undefined ? 0 : 8))
   payload.writeUInt32BE(error, 0)
   payload.writeUInt16BE(text.length, 4)

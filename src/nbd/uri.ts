@@ -2,7 +2,8 @@
  * NBD URIs (`doc/uri.md` of the NBD project): where a server listens and which of its exports is meant.
  *
  * The normalised form that `formatNbdUri` writes names one export the same way however the user spelled it, so it
- * serves as an identity: schemes and hosts in lower case, the default port left out, socket paths absolute.
+ * serves as an identity: schemes and hosts in lower case, the default port left out, socket paths absolute. What a
+ * connection is secured with is no part of it.
  */
 
 import { SocketAddress, isIPv6 } from 'node:net'
@@ -25,6 +26,20 @@ export interface NbdUri {
   readonly exportName: string
   /** The connection must be encrypted (`nbds:`, `nbds+unix:`). */
   readonly tls: boolean
+  /** Only with `tls`, and only if the URI says something about it. */
+  readonly credentials?: NbdCredentials
+}
+
+/** What the connection is secured with, by the names that libnbd and the URI specification have for it. */
+export interface NbdCredentials {
+  /** `tls-certificates`: directory with ca-cert.pem, and client-cert.pem and client-key.pem if the server wants them. */
+  readonly certificates?: string
+  /** `tls-psk-file`: file of pre-shared keys. */
+  readonly pskFile?: string
+  /** The name before an `@`: whose pre-shared key. */
+  readonly user?: string
+  /** `tls-hostname`: what the server's certificate must be made for, if that is not the host of the URI. */
+  readonly hostname?: string
 }
 
 /** A text that was to be an NBD URI and is not; the message quotes it, says what is wrong and what a right one looks like. */
@@ -67,9 +82,14 @@ export function parseNbdUri(uri: string): NbdUri {
   const parameters = parseQuery(uri, query ?? '', scheme)
   const address =
     scheme.transport === 'unix'
-      ? parseUnixAddress(uri, authority, parameters)
+      ? parseUnixAddress(uri, authority, parameters, scheme.tls)
       : parseTcpAddress(uri, authority, scheme.tls)
-  return { address, exportName: parseExportName(uri, path), tls: scheme.tls }
+  const exportName = parseExportName(uri, path)
+  const credentials = parseCredentials(uri, authority, parameters)
+  const { tls } = scheme
+  return Object.keys(credentials).length === 0
+    ? { address, exportName, tls }
+    : { address, exportName, tls, credentials }
 }
 
 /** The normalised form, see the top of the file. `formatNbdUri(parseNbdUri(text))` is a fixed point. */
@@ -106,12 +126,14 @@ function parseExportName(uri: string, path: string): string {
   return name
 }
 
+const TLS_PARAMETERS: ReadonlySet<string> = new Set(['tls-certificates', 'tls-psk-file', 'tls-hostname'])
+
 function parseQuery(uri: string, query: string, scheme: { transport: string; tls: boolean }): Map<string, string> {
   const parameters = new Map<string, string>()
   for (const pair of query.split('&').filter((text) => text !== '')) {
     const [name = '', ...value] = pair.split('=')
     const key = decode(uri, name, 'parameter name')
-    const known = (key === 'socket' && scheme.transport === 'unix') || (key.startsWith('tls-') && scheme.tls)
+    const known = (key === 'socket' && scheme.transport === 'unix') || (TLS_PARAMETERS.has(key) && scheme.tls)
     if (!known) throw new NbdUriError(uri, `the parameter '${key}' has no meaning here`)
     if (parameters.has(key)) throw new NbdUriError(uri, `the parameter '${key}' is given twice`)
     parameters.set(key, decode(uri, value.join('='), `parameter '${key}'`))
@@ -119,9 +141,32 @@ function parseQuery(uri: string, query: string, scheme: { transport: string; tls
   return parameters
 }
 
-function parseUnixAddress(uri: string, authority: string, parameters: ReadonlyMap<string, string>): NbdAddress {
-  if (authority !== '') {
-    throw new NbdUriError(uri, `a unix socket has no host '${authority}', three slashes precede the export name`)
+function parseCredentials(uri: string, authority: string, parameters: ReadonlyMap<string, string>): NbdCredentials {
+  const user = /^(.*)@/s.exec(authority)?.[1]
+  const certificates = parameters.get('tls-certificates')
+  const pskFile = parameters.get('tls-psk-file')
+  const hostname = parameters.get('tls-hostname')
+  if (certificates !== undefined && pskFile !== undefined) {
+    throw new NbdUriError(uri, 'tls-certificates and tls-psk-file exclude each other')
+  }
+  for (const name of TLS_PARAMETERS) if (parameters.get(name) === '') throw new NbdUriError(uri, `'${name}' is empty`)
+  return {
+    ...(certificates === undefined ? {} : { certificates }),
+    ...(pskFile === undefined ? {} : { pskFile }),
+    ...(user === undefined ? {} : { user: decode(uri, user, 'user name') }),
+    ...(hostname === undefined ? {} : { hostname }),
+  }
+}
+
+function parseUnixAddress(
+  uri: string,
+  authority: string,
+  parameters: ReadonlyMap<string, string>,
+  tls: boolean,
+): NbdAddress {
+  const host = tls ? authority.replace(/^.*@/s, '') : authority
+  if (host !== '') {
+    throw new NbdUriError(uri, `a unix socket has no host '${host}', three slashes precede the export name`)
   }
   const path = parameters.get('socket') ?? ''
   if (path === '') throw new NbdUriError(uri, "the parameter 'socket' with the path of the unix socket is missing")

@@ -32,15 +32,20 @@ export interface Placements {
 }
 
 export function splitByPlace(offset: number, length: number, placements: Placements): Piece[] {
-  const { blockSize } = placements
   const pieces: Piece[] = []
+  for (const piece of placesIn(offset, length, placements)) append(pieces, piece, placements.blockSize)
+  return pieces
+}
+
+/** The same, step by step and not joined: a block, or a stretch without remaps, at a time. */
+export function* placesIn(offset: number, length: number, placements: Placements): Generator<Piece> {
+  const { blockSize } = placements
   for (let at = offset, end = offset + length; at < end;) {
     const block = Math.floor(at / blockSize)
     const next = Math.min(Math.max(block + 1, placements.skipUnmapped(mainBlock(block))) * blockSize, end)
-    append(pieces, pieceOf(at, next - at, mainBlock(block), placements), blockSize)
+    yield pieceOf(at, next - at, mainBlock(block), placements)
     at = next
   }
-  return pieces
 }
 
 function pieceOf(offset: number, length: number, block: MainBlock, placements: Placements): Piece {

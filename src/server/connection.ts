@@ -9,11 +9,13 @@
 import type { Socket } from 'node:net'
 import { ByteReader } from '../nbd/byte-reader.js'
 import { ProtocolError } from '../nbd/protocol.js'
+import { TlsError } from '../nbd/tls.js'
 import type { Log } from '../util/log.js'
 import type { Budget } from './budget.js'
 import type { Export } from './export.js'
 import { Handshake, type HandshakeResult } from './handshake.js'
 import type { Limits } from './limits.js'
+import type { ServerTls } from './starttls.js'
 import { Transmission } from './transmission.js'
 
 /** A client as status commands and events show it. */
@@ -32,6 +34,7 @@ export interface ConnectionOptions {
   readonly limits: Limits
   readonly budget: Budget
   readonly log: Log
+  readonly tls: ServerTls | undefined
   /** The handshake is done. */
   readonly onTransmission: (connection: Connection) => void
   /** The socket is closed. */
@@ -48,10 +51,11 @@ export class Connection {
   /** Resolves when the socket is closed and the device works on nothing of this client any more. Never rejects. */
   readonly settled: Promise<void>
   readonly #settle: () => void
-  readonly #socket: Socket
+  /** Another one, which encrypts, from NBD_OPT_STARTTLS on. */
+  #socket: Socket
   readonly #options: ConnectionOptions
   readonly #reader = new ByteReader()
-  readonly #handshake: Handshake
+  #handshake: Handshake
   #deadline: NodeJS.Timeout | undefined
   #transmission: Transmission | undefined
   #exportName: string | undefined
@@ -70,29 +74,42 @@ export class Connection {
     const { promise, resolve } = deferred()
     this.settled = promise
     this.#settle = resolve
-    // A client that shuts down its sending side still gets the replies to what it sent.
-    socket.allowHalfOpen = true
     socket.setNoDelay(true)
-    socket.on('error', (error) => {
-      options.log.debug(`${this.label}: ${error.message}`)
-    })
-    socket.once('close', () => {
-      this.#onClose()
-    })
-    this.#handshake = new Handshake(options.exports, options.limits, (data) => socket.write(data))
+    const tls = options.tls === undefined ? 'off' : options.tls.required ? 'required' : 'on'
+    this.#handshake = new Handshake(options.exports, options.limits, (data) => this.#socket.write(data), tls)
     this.#deadline = setTimeout(() => {
       this.#drop(`no end of the handshake within ${options.limits.handshakeTimeoutMs} ms`)
     }, options.limits.handshakeTimeoutMs)
-    socket.once('end', () => {
-      this.#sawEnd = true
-      this.#pump()
+    this.#attach(socket)
+  }
+
+  #attach(socket: Socket): void {
+    // A client that shuts down its sending side still gets the replies to what it sent.
+    socket.allowHalfOpen = true
+    this.#reading = true
+    socket.on('error', (error) => {
+      this.#options.log.debug(`${this.label}: ${error.message}`)
     })
-    socket.on('data', (chunk: Buffer) => {
-      if (this.#ending) return
-      this.#reader.push(chunk)
-      this.#pump()
-    })
+    socket.once('close', this.#onClose)
+    socket.once('end', this.#onEnd)
+    socket.on('data', this.#onData)
+    socket.on('drain', this.#onDrain)
     socket.resume()
+  }
+
+  readonly #onEnd = (): void => {
+    this.#sawEnd = true
+    this.#pump()
+  }
+
+  readonly #onDrain = (): void => {
+    if (this.#transmission === undefined) this.#pump()
+  }
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#ending) return
+    this.#reader.push(chunk)
+    this.#pump()
   }
 
   get label(): string {
@@ -113,6 +130,12 @@ export class Connection {
     const { id, address, since } = this
     if (this.#transmission === undefined || this.#exportName === undefined) return undefined
     return { id, address, exportName: this.#exportName, since, requestsInFlight: this.#transmission.requestsInFlight }
+  }
+
+  /** Closes the socket of a client that makes others wait. */
+  dropIfStalled(): void {
+    if (this.#ending || !this.#transmission?.isStalled) return
+    this.#drop('others waited too long for it to send or take data')
   }
 
   /** Answers what has been received as a whole, then closes the socket. In the handshake, closes at once. */
@@ -137,7 +160,8 @@ export class Connection {
       this.#settleIfDone()
       return
     }
-    if (this.#ending) return
+    // A lost socket will say so with 'close'; until then nothing should be begun for it.
+    if (this.#ending || this.#socket.destroyed) return
     try {
       if (this.#transmission === undefined) this.#shakeHands()
       if (this.#transmission !== undefined) this.#transmit(this.#transmission)
@@ -149,15 +173,41 @@ export class Connection {
 
   #shakeHands(): void {
     this.#socket.cork()
-    const result = this.#handshake.advance(this.#reader)
+    const isFull = (): boolean => this.#socket.writableNeedDrain
+    const result = this.#handshake.advance(this.#reader, isFull)
     this.#socket.uncork()
     if (result?.kind === 'transmission') {
       this.#beginTransmission(result)
+    } else if (result?.kind === 'starttls') {
+      void this.#startTls()
     } else if (result !== undefined) {
       this.#options.log.debug(`${this.label}: ${result.reason}`)
       this.#endSocket()
-    } else if (this.#sawEnd) {
-      this.#endSocket()
+    } else {
+      // A client that asks and does not read the answers gets no more of them.
+      this.#setReading(!isFull())
+      if (this.#sawEnd && !isFull()) this.#endSocket()
+    }
+  }
+
+  async #startTls(): Promise<void> {
+    const { tls, log } = this.#options
+    // What arrived in the clear must never be read as if it had come over TLS.
+    if (tls === undefined || this.#reader.available > 0) {
+      this.#drop('it did not wait for the answer to NBD_OPT_STARTTLS')
+      return
+    }
+    const unsecured = this.#socket.off('end', this.#onEnd).off('data', this.#onData).off('drain', this.#onDrain)
+    try {
+      const secured = await tls.secure(unsecured)
+      if (this.#ending) return
+      log.info(`${this.label} uses ${secured.getProtocol() ?? 'TLS'}`)
+      this.#socket = secured
+      this.#handshake = this.#handshake.secured()
+      this.#attach(secured)
+    } catch (error) {
+      if (!(error instanceof TlsError)) throw error
+      if (!this.#ending) this.#drop(error.message)
     }
   }
 
@@ -167,7 +217,7 @@ export class Connection {
     this.#exportName = result.export.name
     this.#transmission = new Transmission({
       export: result.export,
-      structuredReplies: result.structuredReplies,
+      negotiated: result.negotiated,
       socket: this.#socket,
       reader: this.#reader,
       limits,
@@ -212,7 +262,8 @@ export class Connection {
     this.destroy()
   }
 
-  #onClose(): void {
+  readonly #onClose = (): void => {
+    if (this.#closed) return
     this.#closed = true
     clearTimeout(this.#deadline)
     this.#transmission?.end()

@@ -11,19 +11,33 @@ export interface Limits {
   /** Data of one option; longer data is skipped and answered NBD_REP_ERR_TOO_BIG. */
   readonly optionLengthMax: number
   /**
-   * Requests of one connection, from the arrival of the whole request until the kernel has taken the last byte of the
-   * reply. Nothing more is read from a connection that has reached this or the next limit.
+   * Requests of one connection, from the arrival of the header until the kernel has taken the last byte of the reply.
+   * Nothing more is read from a connection that has reached this.
    */
   readonly requestsInFlightMax: number
-  /** Payload bytes of these requests. The request that passes the limit is still served, so it may be exceeded by one. */
-  readonly bytesInFlightMax: number
   /**
-   * The same for all connections together. A connection with nothing in flight may always have one request: that, and
-   * one WRITE still arriving on each connection, is what can come on top.
+   * Payload bytes of these requests, counted from before the first byte of a payload is read. A connection that would
+   * pass this is not read from; a single request may be larger.
    */
-  readonly bytesInFlightTotalMax: number
+  readonly bytesInFlightMax: number
+  /** Of these, what every connection has for itself, whatever the others hold. */
+  readonly bytesOwnMax: number
+  /**
+   * What all connections together hold beyond their own bytes. A connection for which nothing is left is not read from. A
+   * single larger request is served when nobody else holds anything of this.
+   *
+   * So payloads take at most clientsMax * bytesOwnMax + max(bytesSharedMax, 64 MiB) of memory. Beside them, up to 128 KiB
+   * of each connection can have been received and not been looked at.
+   */
+  readonly bytesSharedMax: number
   /** A refused WRITE with a payload up to this is read to its end and answered; a longer one costs the connection. */
   readonly refusedPayloadMax: number
+  /**
+   * How long a client may keep others waiting: one that holds bytes of the shared part, and sends or takes nothing, or
+   * less than `bytesPerMsMin`, for so long is dropped. Only while somebody waits.
+   */
+  readonly stallTimeoutMs: number
+  readonly bytesPerMsMin: number
   /** How long `close()` waits for clients to take their last replies. */
   readonly closeTimeoutMs: number
 }
@@ -33,9 +47,12 @@ export const DEFAULT_LIMITS: Limits = {
   handshakeTimeoutMs: 10_000,
   optionsMax: 1024,
   optionLengthMax: 64 * KiB,
-  requestsInFlightMax: 1024,
-  bytesInFlightMax: 64 * MiB,
-  bytesInFlightTotalMax: 512 * MiB,
+  requestsInFlightMax: 256,
+  bytesInFlightMax: 32 * MiB,
+  bytesOwnMax: 512 * KiB,
+  bytesSharedMax: 32 * MiB,
   refusedPayloadMax: 256 * MiB,
+  stallTimeoutMs: 30_000,
+  bytesPerMsMin: 256,
   closeTimeoutMs: 5000,
 }

@@ -4,10 +4,11 @@
  */
 
 import { existsSync } from 'node:fs'
-import { lstat, unlink } from 'node:fs/promises'
 import net from 'node:net'
 import { dirname } from 'node:path'
+import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
+import { SocketPathError, claimSocketPath, pathOfSocket } from '../util/socket-path.js'
 
 /** Where to listen. `fd` is a listening socket that was opened by somebody else and outlives this process. */
 export type ListenAddress =
@@ -28,9 +29,9 @@ export class Listener {
   readonly address: BoundAddress
   readonly #server: net.Server
 
-  private constructor(server: net.Server) {
+  private constructor(server: net.Server, address: BoundAddress) {
     this.#server = server
-    this.address = boundAddress(server)
+    this.address = address
   }
 
   /** @throws ListenError */
@@ -43,16 +44,17 @@ export class Listener {
       await bind(server, address)
     } catch (error) {
       if (!('path' in address) || errorCode(error) !== 'EADDRINUSE') throw explain(address, error)
-      await removeStaleSocket(address.path)
-      await bind(server, address).catch((again: unknown) => {
-        throw explain(address, again)
-      })
+      await claimSocketPath(address.path)
+        .then(() => bind(server, address))
+        .catch((again: unknown) => {
+          throw again instanceof SocketPathError ? new ListenError(again.message) : explain(address, again)
+        })
     }
     // Such as too many open files: the connection stays in the backlog, and accepting goes on.
     server.on('error', (error) => {
       log.error(`cannot accept a connection: ${error.message}`)
     })
-    return new Listener(server)
+    return new Listener(server, boundAddress(server, address))
   }
 
   /** Accepts no more; connections are not touched. A path that was bound here is removed. */
@@ -67,30 +69,6 @@ function bind(server: net.Server, address: ListenAddress): Promise<void> {
     server.listen(address, () => {
       server.off('error', reject)
       resolve()
-    })
-  })
-}
-
-/** @throws ListenError when it is not a socket, or somebody answers */
-async function removeStaleSocket(path: string): Promise<void> {
-  if (!(await lstat(path)).isSocket()) throw new ListenError(`${path} exists and is not a socket`)
-  if (await answers(path)) throw new ListenError(`another server listens on ${path}`)
-  await unlink(path)
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = net.connect({ path })
-    const done = (alive: boolean): void => {
-      probe.destroy()
-      resolve(alive)
-    }
-    probe.once('connect', () => {
-      done(true)
-    })
-    // Only a refusal proves that nobody listens; a full backlog (EAGAIN) or missing permission does not.
-    probe.once('error', (error) => {
-      done(errorCode(error) !== 'ECONNREFUSED')
     })
   })
 }
@@ -110,15 +88,15 @@ function explain(address: ListenAddress, error: unknown): ListenError {
   // libuv says EACCES of a folder that does not exist, too.
   const noFolder = 'path' in address && !existsSync(dirname(address.path))
   const known = noFolder ? 'its folder does not exist' : REASONS.get(String(errorCode(error)))
-  const why = known ?? (error instanceof Error ? error.message : String(error))
-  return new ListenError(`cannot listen on ${where}: ${why}`, { cause: error })
+  return new ListenError(`cannot listen on ${where}: ${known ?? messageOf(error)}`, { cause: error })
 }
 
 const errorCode = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)
 
-function boundAddress(server: net.Server): BoundAddress {
-  const address = server.address()
-  if (typeof address === 'string') return { path: address }
-  // An inherited unix socket does not say its path.
-  return address === null ? { path: '' } : { host: address.address, port: address.port }
+function boundAddress(server: net.Server, asked: ListenAddress): BoundAddress {
+  const bound = server.address()
+  if (typeof bound === 'string') return { path: bound }
+  if (bound !== null) return { host: bound.address, port: bound.port }
+  // Node.js knows the path of a unix socket only if it made it.
+  return { path: ('fd' in asked ? pathOfSocket(asked.fd) : undefined) ?? '' }
 }

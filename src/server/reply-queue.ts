@@ -1,15 +1,24 @@
 /**
  * `ReplyQueue`: replies on their way to one client. What becomes ready in one turn of the event loop leaves in one
- * writev, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and what its request held is given back, only when the kernel has taken its last byte
- * or the connection is lost: that is how a client that does not read is noticed.
+ * writev, and when nothing more can become ready, without waiting for the end of the turn. A reply counts as gone, and
+ * what its request held is given back, only when the kernel has taken its last byte or the connection is lost: that is how
+ * a client that does not read is noticed.
  */
 
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { PacedWriter } from './paced-writer.js'
+import type { Stall } from './stall.js'
 
 export class ReplyQueue {
   readonly #socket: Socket
+  readonly #paced: PacedWriter | undefined
   readonly #isMoreExpected: () => boolean
   readonly #onGone: (requests: number, bytes: number) => void
+  /** Of the replies that the kernel has not taken. */
+  readonly #stall: Stall
+  #writes = 0
+  #bytesLeaving = 0
   #replies: Buffer[] = []
   #bytes = 0
   #scheduled = false
@@ -27,10 +36,22 @@ export class ReplyQueue {
    * `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. `isMoreExpected`
    * says whether the device still works on requests.
    */
-  constructor(socket: Socket, isMoreExpected: () => boolean, onGone: (requests: number, bytes: number) => void) {
+  constructor(
+    socket: Socket,
+    isMoreExpected: () => boolean,
+    onGone: (requests: number, bytes: number) => void,
+    stall: Stall,
+  ) {
+    this.#stall = stall
     this.#socket = socket
+    this.#paced = socket instanceof TLSSocket ? new PacedWriter(socket) : undefined
     this.#isMoreExpected = isMoreExpected
     this.#onGone = onGone
+  }
+
+  /** The client takes nothing. */
+  get isStalled(): boolean {
+    return this.#stall.isTooLong
   }
 
   /** `bytes` is what the request held. */
@@ -49,7 +70,16 @@ export class ReplyQueue {
     this.#bytes = 0
     // Of a lost socket, too, the callback is called: with an error that nobody needs, because 'close' tells the same.
     const gone = (): void => {
+      this.#bytesLeaving -= bytes
+      if (--this.#writes === 0) this.#stall.end()
+      else this.#stall.begin(this.#bytesLeaving)
       this.#onGone(replies.length, bytes)
+    }
+    this.#bytesLeaving += bytes
+    if (this.#writes++ === 0) this.#stall.begin(bytes)
+    if (this.#paced) {
+      this.#paced.write(replies, gone)
+      return
     }
     const last = replies.length - 1
     this.#socket.cork()

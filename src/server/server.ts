@@ -11,12 +11,15 @@ import { Connection, type ClientInfo } from './connection.js'
 import type { Export } from './export.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
+import type { ServerTls } from './starttls.js'
 
 export interface NbdServerOptions {
   /** At least one. The first is also the default export. */
   readonly exports: readonly Export[]
   readonly limits?: Partial<Limits>
   readonly log?: Log
+  /** Without, clients that want TLS are refused. */
+  readonly tls?: ServerTls
   /** A client has finished its handshake. */
   readonly onClientConnected?: (client: ClientInfo) => void
   /** The same client's socket is closed. */
@@ -32,6 +35,7 @@ export class NbdServer {
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
   readonly #connections = new Set<Connection>()
   #lastId = 0
+  readonly #watch: NodeJS.Timeout
   #closing: Promise<void> | undefined
 
   constructor(options: NbdServerOptions) {
@@ -39,7 +43,11 @@ export class NbdServer {
     this.#options = options
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#log = options.log ?? silentLog
-    this.#budget = new Budget(this.#limits.bytesInFlightTotalMax)
+    this.#budget = new Budget(this.#limits)
+    this.#watch = setInterval(() => {
+      if (this.#budget.isContended) for (const connection of this.#connections) connection.dropIfStalled()
+    }, this.#limits.stallTimeoutMs / 4)
+    this.#watch.unref()
   }
 
   /** May be called several times. @returns the address as clients reach it. @throws ListenError */
@@ -74,6 +82,7 @@ export class NbdServer {
       limits: this.#limits,
       budget: this.#budget,
       log: this.#log,
+      tls: this.#options.tls,
       onTransmission: ({ info, label }) => {
         if (info === undefined) return
         this.#log.info(`${label} connected to export ${JSON.stringify(info.exportName)}`)
@@ -99,7 +108,7 @@ export class NbdServer {
     return [...this.#connections].flatMap(({ isClosed, info }) => (isClosed ? [] : (info ?? [])))
   }
 
-  /** Payload bytes that requests hold, as `bytesInFlightTotalMax` counts them. */
+  /** Payload bytes that requests hold, as `bytesOwnMax` and `bytesSharedMax` bound them. */
   get bytesInFlight(): number {
     return this.#budget.held
   }
@@ -123,6 +132,7 @@ export class NbdServer {
     }, this.#limits.closeTimeoutMs)
     await Promise.all(connections.map(({ settled }) => settled))
     clearTimeout(deadline)
+    clearInterval(this.#watch)
   }
 
   /** When all places are taken, the oldest client still in its handshake makes room: it may never finish. */

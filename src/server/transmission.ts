@@ -9,48 +9,47 @@ import { DeviceError, type WriteOptions, type ZeroOptions } from '../device/devi
 import type { ByteReader } from '../nbd/byte-reader.js'
 import { commandName, errorName } from '../nbd/names.js'
 import {
-  CHUNK_HEADER_LENGTH,
-  DATA_OFFSET_LENGTH,
+  EXTENDED_REQUEST_HEADER_LENGTH,
+  NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_DISC,
+  NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-  NBD_REPLY_FLAG_DONE,
-  NBD_REPLY_TYPE_ERROR,
-  NBD_REPLY_TYPE_ERROR_OFFSET,
-  NBD_REPLY_TYPE_NONE,
-  NBD_REPLY_TYPE_OFFSET_DATA,
+  NBD_EINVAL,
   ProtocolError,
   REQUEST_HEADER_LENGTH,
-  SIMPLE_REPLY_LENGTH,
+  decodeBlockStatusPayload,
+  decodeExtendedRequest,
   decodeRequest,
-  encodeChunkHeader,
-  encodeDataOffset,
-  encodeErrorChunk,
-  encodeSimpleReply,
   type ErrorChunk,
   type Request,
 } from '../nbd/protocol.js'
 import { InvariantError } from '../util/assert.js'
 import type { Log } from '../util/log.js'
-import type { Budget } from './budget.js'
+import { blockStatuses, statusCost } from './block-status.js'
+import type { Account, Budget } from './budget.js'
 import { wireError } from './errors.js'
 import { PAYLOAD_MAX, isReadOnly, type Export } from './export.js'
 import type { Limits } from './limits.js'
+import type { SelectedContext } from './meta-context.js'
+import type { Negotiated } from './negotiation.js'
+import { repliesFor, type Replies } from './replies.js'
 import { ReplyQueue } from './reply-queue.js'
-import { Slab } from './slab.js'
-import { validate, type Terms } from './validate.js'
+import { Stall } from './stall.js'
+import { payloadLength, validate, validateRange, type Terms } from './validate.js'
 
 /** What `advance` stopped for: more bytes, fewer requests in flight, or nothing, because no request will follow. */
 export type TransmissionState = 'hungry' | 'blocked' | 'ended'
 
 export interface TransmissionOptions {
   readonly export: Export
-  readonly structuredReplies: boolean
+  readonly negotiated: Negotiated
   readonly socket: Socket
   readonly reader: ByteReader
   readonly limits: Limits
@@ -62,8 +61,24 @@ export interface TransmissionOptions {
   readonly onProgress: () => void
 }
 
-const READ_CHUNK_HEAD = CHUNK_HEADER_LENGTH + DATA_OFFSET_LENGTH
+/** A request on its way from its header to the device. */
+interface Incoming {
+  readonly request: Request
+  /** Bytes that it holds from now until its reply is gone. */
+  readonly cost: number
+  /** Whether they are held, or somebody else holds what is missing. */
+  payment: 'none' | 'awaited' | 'done'
+}
+
+/** A refused request, and how much of its payload is still to come. */
+interface Refused {
+  readonly request: Request
+  readonly error: number
+  rest: number
+}
+
 const FUA: WriteOptions = { fua: true }
+const NO_PAYLOAD: readonly Buffer[] = []
 
 const isFua = ({ flags }: Request): boolean => (flags & NBD_CMD_FLAG_FUA) !== 0
 const describe = ({ type, length, offset }: Request): string =>
@@ -72,37 +87,58 @@ const describe = ({ type, length, offset }: Request): string =>
 export class Transmission {
   readonly #options: TransmissionOptions
   readonly #terms: Terms
-  readonly #replies: ReplyQueue
-  readonly #slab = new Slab()
-  /** A WRITE whose payload is still arriving. */
-  #awaited: Request | undefined
-  /** A refused WRITE with payload, and how much of that is still to come. */
-  #refused: { readonly request: Request; readonly error: number; rest: number } | undefined
+  readonly #contexts: readonly SelectedContext[]
+  readonly #replies: Replies
+  readonly #queue: ReplyQueue
+  readonly #account: Account
+  readonly #headerLength: number
+  /** Of the payload of `#incoming`. */
+  readonly #arrival: Stall
+  #incoming: Incoming | undefined
+  #refused: Refused | undefined
   #requests = 0
-  #bytes = 0
   #inDevice = 0
   #ended = false
 
   constructor(options: TransmissionOptions) {
+    const { style, contexts } = options.negotiated
     this.#options = options
-    this.#replies = new ReplyQueue(
+    this.#contexts = contexts
+    this.#replies = repliesFor(style)
+    this.#queue = new ReplyQueue(
       options.socket,
       () => this.#inDevice > 0,
       (requests, bytes) => {
         this.#release(requests, bytes)
       },
+      new Stall(options.limits),
     )
+    this.#account = options.budget.open(() => {
+      if (this.#incoming !== undefined) this.#incoming.payment = 'done'
+      options.onProgress()
+    })
     this.#terms = {
       size: options.export.device.size,
       readOnly: isReadOnly(options.export),
-      structuredReplies: options.structuredReplies,
+      style,
       payloadMax: PAYLOAD_MAX,
+      contextCount: contexts.length,
     }
+    this.#headerLength = style === 'extended' ? EXTENDED_REQUEST_HEADER_LENGTH : REQUEST_HEADER_LENGTH
+    this.#arrival = new Stall(options.limits)
   }
 
   /** Requests from the header to the moment when the kernel has the whole reply. */
   get requestsInFlight(): number {
     return this.#requests
+  }
+
+  /**
+   * The client, and not the device, is why bytes are held that others could use: it does not send what it announced, or
+   * does not take its replies.
+   */
+  get isStalled(): boolean {
+    return this.#account.holdsShared && (this.#arrival.isTooLong || this.#queue.isStalled)
   }
 
   /** Takes what it can from the reader. @throws ProtocolError when the client does not speak the protocol */
@@ -116,27 +152,24 @@ export class Transmission {
 
   /** No request follows; those begun are finished and answered. */
   end(): void {
+    if (this.#ended) return
     this.#ended = true
-    this.#options.budget.stopWaiting(this.#options.onProgress)
-    this.#awaited = this.#refused = undefined
+    const incoming = this.#incoming
+    this.#incoming = this.#refused = undefined
+    this.#arrival.end()
+    this.#account.stopWaiting()
+    if (incoming?.payment === 'done') this.#account.giveBack(incoming.cost)
   }
 
   #step(): TransmissionState | 'next' {
-    const { reader } = this.#options
-    if (this.#awaited !== undefined) return this.#takePayload(this.#awaited)
+    const { reader, limits } = this.#options
     if (this.#refused !== undefined) return this.#skipPayload(this.#refused)
-    if (reader.available < REQUEST_HEADER_LENGTH) return 'hungry'
-    if (!this.#admitsRequest()) return 'blocked'
-    this.#begin(decodeRequest(reader.consume(REQUEST_HEADER_LENGTH)))
+    if (this.#incoming !== undefined) return this.#receive(this.#incoming)
+    if (reader.available < this.#headerLength) return 'hungry'
+    if (this.#requests >= limits.requestsInFlightMax) return 'blocked'
+    const header = reader.consume(this.#headerLength)
+    this.#begin(this.#terms.style === 'extended' ? decodeExtendedRequest(header) : decodeRequest(header))
     return 'next'
-  }
-
-  #admitsRequest(): boolean {
-    const { limits, budget, onProgress } = this.#options
-    if (this.#requests >= limits.requestsInFlightMax || this.#bytes >= limits.bytesInFlightMax) return false
-    if (this.#bytes === 0 || !budget.exhausted) return true
-    budget.wait(onProgress)
-    return false
   }
 
   #begin(request: Request): void {
@@ -149,67 +182,111 @@ export class Transmission {
       this.#refuse(request, error)
     } else if (request.type === NBD_CMD_CACHE || (request.length === 0 && request.type !== NBD_CMD_FLUSH)) {
       // Nothing to do: the range is empty, or it is a hint for which there is no cache to fill.
-      this.#hold(0)
-      this.#replies.push(this.#success(request), 0)
-    } else if (request.type === NBD_CMD_WRITE) {
-      // Held only once it is there: a client that announces payloads and never sends them takes nothing from others.
-      this.#awaited = request
+      this.#requests++
+      this.#queue.push(this.#replies.success(request), 0)
     } else {
-      this.#hold(request.type === NBD_CMD_READ ? request.length : 0)
-      void this.#run(request, [])
+      this.#incoming = { request, cost: this.#costOf(request), payment: 'none' }
     }
   }
 
-  #takePayload(request: Request): TransmissionState | 'next' {
+  /** Bytes that a request holds. */
+  #costOf(request: Request): number {
+    switch (request.type) {
+      case NBD_CMD_READ:
+      case NBD_CMD_WRITE:
+        return request.length
+      case NBD_CMD_BLOCK_STATUS: {
+        const length = payloadLength(request, this.#terms.style) === 0 ? request.length : Infinity
+        return statusCost({ ...request, length }, this.#contexts.length)
+      }
+      default:
+        return 0
+    }
+  }
+
+  /** Nothing of a payload is asked for before the bytes for all of it are there. */
+  #receive(incoming: Incoming): TransmissionState | 'next' {
     const { reader } = this.#options
-    if (reader.available < request.length) return 'hungry'
-    this.#awaited = undefined
-    this.#hold(request.length)
-    void this.#run(request, reader.consumeChunks(request.length))
+    const { request, cost } = incoming
+    if (!this.#pay(incoming)) return 'blocked'
+    const length = payloadLength(request, this.#terms.style)
+    if (reader.available < length) {
+      if (!this.#arrival.isRunning) this.#arrival.begin(length)
+      return 'hungry'
+    }
+    this.#arrival.end()
+    this.#incoming = undefined
+    this.#requests++
+    void this.#run(request, cost, length === 0 ? NO_PAYLOAD : reader.consumeChunks(length))
     return 'next'
   }
 
+  /** @returns whether the bytes of the request are held now; else `advance` is called when it is worth another try */
+  #pay(incoming: Incoming): boolean {
+    if (incoming.payment === 'none') {
+      const { held } = this.#account
+      if (held > 0 && held + incoming.cost > this.#options.limits.bytesInFlightMax) return false
+      incoming.payment = this.#account.take(incoming.cost) ? 'done' : 'awaited'
+    }
+    return incoming.payment === 'done'
+  }
+
   #refuse(request: Request, error: number): void {
-    const payload = request.type === NBD_CMD_WRITE ? request.length : 0
-    if (payload > this.#options.limits.refusedPayloadMax) throw new ProtocolError(`absurd ${describe(request)}`)
+    const payload = payloadLength(request, this.#terms.style)
+    // With extended headers the specification wants a payload above the maximum to cost the connection.
+    const max = this.#terms.style === 'extended' ? this.#terms.payloadMax : this.#options.limits.refusedPayloadMax
+    if (payload > max) throw new ProtocolError(`absurd ${describe(request)}`)
     this.#refused = { request, error, rest: payload }
   }
 
   /** The answer to a refused request comes after its payload, or the next header would be looked for inside it. */
-  #skipPayload(refused: {
-    readonly request: Request
-    readonly error: number
-    rest: number
-  }): TransmissionState | 'next' {
+  #skipPayload(refused: Refused): TransmissionState | 'next' {
     const { reader } = this.#options
     const skipped = Math.min(refused.rest, reader.available)
     reader.skip(skipped)
     refused.rest -= skipped
     if (refused.rest > 0) return 'hungry'
     this.#refused = undefined
-    this.#hold(0)
-    this.#replies.push(this.#failure(refused.request, { error: refused.error }), 0)
+    this.#requests++
+    this.#queue.push(this.#failure(refused.request, { error: refused.error }), 0)
     return 'next'
   }
 
-  async #run(request: Request, payload: readonly Buffer[]): Promise<void> {
+  async #run(request: Request, cost: number, payload: readonly Buffer[]): Promise<void> {
     this.#inDevice++
     let reply: Buffer
     try {
-      if (request.type === NBD_CMD_READ) {
-        const head = this.#terms.structuredReplies ? READ_CHUNK_HEAD : SIMPLE_REPLY_LENGTH
-        reply = this.#slab.allocate(head + request.length)
-        await this.#options.export.device.read(request.offset, reply.subarray(head))
-        this.#encodeReadHead(request, reply)
-      } else {
-        await this.#change(request, payload)
-        reply = this.#success(request)
-      }
+      reply = await this.#perform(request, payload)
     } catch (error) {
       reply = this.#failure(request, this.#judge(request, error))
     }
     this.#inDevice--
-    this.#replies.push(reply, request.type === NBD_CMD_READ || request.type === NBD_CMD_WRITE ? request.length : 0)
+    this.#queue.push(reply, cost)
+  }
+
+  /** @returns the reply */
+  async #perform(request: Request, payload: readonly Buffer[]): Promise<Buffer> {
+    if (request.type === NBD_CMD_READ) {
+      const reply = this.#replies.allocateRead(request)
+      await this.#options.export.device.read(request.offset, reply.subarray(this.#replies.readHeadLength))
+      this.#replies.encodeReadHead(request, reply)
+      return reply
+    }
+    if (request.type === NBD_CMD_BLOCK_STATUS) return this.#blockStatus(request, payload)
+    await this.#change(request, payload)
+    return this.#replies.success(request)
+  }
+
+  async #blockStatus(request: Request, payload: readonly Buffer[]): Promise<Buffer> {
+    let [asked, contexts] = [request, this.#contexts]
+    if (payload.length > 0) {
+      const { length, contextIds } = decodeBlockStatusPayload(Buffer.concat(payload))
+      asked = { ...request, length }
+      contexts = this.#contexts.filter(({ id }) => contextIds.includes(id))
+      const error = contexts.length === contextIds.length ? validateRange(asked, this.#terms) : NBD_EINVAL
+      if (error !== 0) return this.#failure(request, { error })
+    }
+    return this.#replies.blockStatus(request, await blockStatuses(asked, contexts))
   }
 
   /** Everything that goes to the device except READ. */
@@ -238,72 +315,35 @@ export class Transmission {
     if (!(error instanceof DeviceError)) {
       const stack = error instanceof Error ? error.stack : undefined
       log.error(`${client}: ${describe(request)} failed with a bug: ${stack ?? String(error)}`)
-      return { error: wireError(error) }
+      return { error: wireError(error, request) }
     }
     log.debug(`${client}: ${describe(request)}: ${error.message}`)
     const inside = error.offset >= request.offset && error.offset < request.offset + request.length
-    return { error: wireError(error), ...(request.type === NBD_CMD_READ && inside ? { offset: error.offset } : {}) }
-  }
-
-  #encodeReadHead({ cookie, offset, length }: Request, reply: Buffer): void {
-    if (!this.#terms.structuredReplies) {
-      encodeSimpleReply(reply, { error: 0, cookie })
-      return
+    return {
+      error: wireError(error, request),
+      ...(request.type === NBD_CMD_READ && inside ? { offset: error.offset } : {}),
     }
-    const type = NBD_REPLY_TYPE_OFFSET_DATA
-    encodeChunkHeader(reply, { flags: NBD_REPLY_FLAG_DONE, type, cookie, length: DATA_OFFSET_LENGTH + length })
-    encodeDataOffset(reply, offset, CHUNK_HEADER_LENGTH)
   }
 
-  /** Without data. Only to READ does the specification demand a chunk. */
-  #success({ type, cookie }: Request): Buffer {
-    if (this.#terms.structuredReplies && type === NBD_CMD_READ) {
-      const reply = Buffer.allocUnsafe(CHUNK_HEADER_LENGTH)
-      encodeChunkHeader(reply, { flags: NBD_REPLY_FLAG_DONE, type: NBD_REPLY_TYPE_NONE, cookie, length: 0 })
-      return reply
-    }
-    const reply = this.#slab.allocate(SIMPLE_REPLY_LENGTH)
-    encodeSimpleReply(reply, { error: 0, cookie })
-    return reply
-  }
-
-  #failure(request: Request, { error, offset }: Omit<ErrorChunk, 'message'>): Buffer {
-    const { cookie } = request
-    if (!this.#terms.structuredReplies) {
-      const reply = this.#slab.allocate(SIMPLE_REPLY_LENGTH)
-      encodeSimpleReply(reply, { error, cookie })
-      return reply
-    }
-    const message = `${describe(request)}: ${errorName(error)}`
-    const payload = encodeErrorChunk(offset === undefined ? { error, message } : { error, message, offset })
-    const type = offset === undefined ? NBD_REPLY_TYPE_ERROR : NBD_REPLY_TYPE_ERROR_OFFSET
-    const header = Buffer.allocUnsafe(CHUNK_HEADER_LENGTH)
-    encodeChunkHeader(header, { flags: NBD_REPLY_FLAG_DONE, type, cookie, length: payload.length })
-    return Buffer.concat([header, payload])
-  }
-
-  #hold(bytes: number): void {
-    this.#requests++
-    this.#bytes += bytes
-    this.#options.budget.take(bytes)
+  #failure(request: Request, error: Omit<ErrorChunk, 'message'>): Buffer {
+    return this.#replies.failure(request, { ...error, message: `${describe(request)}: ${errorName(error.error)}` })
   }
 
   #release(requests: number, bytes: number): void {
     this.#requests -= requests
-    this.#bytes -= bytes
-    this.#options.budget.giveBack(bytes)
+    this.#account.giveBack(bytes)
     this.#options.onProgress()
   }
 }
 
-/** By NBD_CMD_FLAG_FUA and NBD_CMD_FLAG_NO_HOLE, the only flags that WRITE_ZEROES can have here. */
-const ZERO_OPTIONS: readonly (ZeroOptions | undefined)[] = [
-  undefined,
-  { fua: true },
-  { noHole: true },
-  { fua: true, noHole: true },
-]
-const zeroOptions = ({ flags }: Request): ZeroOptions | undefined => ZERO_OPTIONS[flags]
+const zeroOptions = ({ flags }: Request): ZeroOptions | undefined => {
+  if (flags === 0) return undefined
+  return {
+    ...((flags & NBD_CMD_FLAG_FUA) !== 0 && { fua: true }),
+    ...((flags & NBD_CMD_FLAG_NO_HOLE) !== 0 && { noHole: true }),
+    ...((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0 && { fast: true }),
+  }
+}
 
 /** The state of the disk is not known any more: no handler of rejections may keep the process alive. */
 function crash(error: InvariantError): void {

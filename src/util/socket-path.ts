@@ -1,8 +1,9 @@
 /**
- * Whether a unix socket may be made at a path. What a server left that was killed is removed; what a running server
- * listens on, and every file that is not a socket, is left untouched.
+ * Paths of unix sockets: whether one may be made at a path, and where one is that was made by somebody else. What a server
+ * left that was killed is removed; what a running server listens on, and every file that is not a socket, is left untouched.
  */
 
+import { readFileSync, readlinkSync } from 'node:fs'
 import { lstat, unlink } from 'node:fs/promises'
 import net from 'node:net'
 
@@ -24,6 +25,20 @@ export async function claimSocketPath(path: string): Promise<void> {
     throw new SocketPathError(`${path} exists, and whether a server uses it is unknown: ${code}`)
   // Another server may have claimed the path since: its socket is a new inode.
   if ((await inodeOfSocket(path)) === found) await unlink(path)
+}
+
+/** Of a unix socket that this process has inherited. @returns undefined for one without a path, and for other files */
+export function pathOfSocket(fd: number): string | undefined {
+  try {
+    const inode = /^socket:\[(\d+)\]$/.exec(readlinkSync(`/proc/self/fd/${fd}`))?.[1]
+    if (inode === undefined) return undefined
+    // Num RefCount Protocol Flags Type St Inode Path
+    const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
+    const found = lines.map((line) => /^(?:\S+ +){6}(\d+) (\/.*)$/.exec(line)).find((match) => match?.[1] === inode)
+    return found?.[2]
+  } catch {
+    return undefined
+  }
 }
 
 /** undefined when there is nothing. */

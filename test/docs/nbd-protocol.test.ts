@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { pairExport } from '../../src/cli/pair-export.js'
 import { DeviceError, type DeviceErrorCode } from '../../src/device/device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { ByteReader } from '../../src/nbd/byte-reader.js'
@@ -9,12 +10,16 @@ import { DEFAULT_REQUESTS_IN_FLIGHT_MAX } from '../../src/nbd/client.js'
 import { DEFAULT_CONNECT_TIMEOUT_MS } from '../../src/nbd/client-connect.js'
 import { errorName, optionReplyName } from '../../src/nbd/names.js'
 import * as nbd from '../../src/nbd/protocol.js'
+import { EXTENTS_MAX } from '../../src/server/block-status.js'
 import { wireError } from '../../src/server/errors.js'
 import { advertisedBlockSizes, PAYLOAD_MAX, transmissionFlags, type Export } from '../../src/server/export.js'
 import { Handshake, type HandshakeResult } from '../../src/server/handshake.js'
 import { DEFAULT_LIMITS } from '../../src/server/limits.js'
-import { validate } from '../../src/server/validate.js'
+import { contextsOf, selectContexts } from '../../src/server/meta-context.js'
+import type { Negotiated } from '../../src/server/negotiation.js'
+import { validate, type Terms } from '../../src/server/validate.js'
 import { Document, namesIn, ROOT } from '../support/documents.js'
+import { createRig } from '../support/rig.js'
 
 const document = new Document('docs/NBD-PROTOCOL.md')
 const SIZE = 2 ** 20
@@ -39,9 +44,11 @@ function ask(option: number, data: Buffer): { replies: number[]; result: Handsha
   const handshake = new Handshake([EXPORT], DEFAULT_LIMITS, (bytes) => sent.push(bytes))
   const reader = new ByteReader()
   reader.push(nbd.encodeClientFlags(nbd.NBD_FLAG_C_FIXED_NEWSTYLE | nbd.NBD_FLAG_C_NO_ZEROES))
+  const isAboutContexts = option === nbd.NBD_OPT_LIST_META_CONTEXT || option === nbd.NBD_OPT_SET_META_CONTEXT
+  if (isAboutContexts) reader.push(nbd.encodeOption(nbd.NBD_OPT_STRUCTURED_REPLY))
   reader.push(nbd.encodeOption(option, data))
   const result = handshake.advance(reader)
-  const [, ...replies] = sent
+  const replies = sent.slice(isAboutContexts ? 2 : 1)
   const isReply = (bytes: Buffer): boolean => bytes.length >= 8 && bytes.readBigUInt64BE(0) === nbd.NBD_REP_MAGIC
   return { replies: replies.filter(isReply).map((bytes) => nbd.decodeOptionReplyHeader(bytes).type), result }
 }
@@ -51,6 +58,9 @@ function dataOf(option: number): Buffer {
   if (option === nbd.NBD_OPT_EXPORT_NAME) return Buffer.from('disk')
   if (option === nbd.NBD_OPT_INFO || option === nbd.NBD_OPT_GO) {
     return nbd.encodeInfoRequest({ name: 'disk', infos: [] })
+  }
+  if (option === nbd.NBD_OPT_LIST_META_CONTEXT || option === nbd.NBD_OPT_SET_META_CONTEXT) {
+    return nbd.encodeMetaContextRequest({ name: 'disk', queries: [nbd.BASE_ALLOCATION] })
   }
   return Buffer.alloc(0)
 }
@@ -91,13 +101,19 @@ void t.test('information is sent as the table says', (t) => {
 
 void t.test('transmission flags are set as the table says', (t) => {
   const flags = [...constants('NBD_FLAG_', 'NBD_FLAG_C_')].filter(([name]) => !/FIXED_NEWSTYLE|NO_ZEROES/.test(name))
-  const plain = transmissionFlags(EXPORT, false)
-  const structured = transmissionFlags(EXPORT, true)
-  const readOnly = transmissionFlags({ ...EXPORT, readOnly: true }, false)
+  const simple: Negotiated = { style: 'simple', contexts: [] }
+  const plain = transmissionFlags(EXPORT, simple)
+  const readOnly = transmissionFlags({ ...EXPORT, readOnly: true }, simple)
+  const structured = transmissionFlags(EXPORT, { ...simple, style: 'structured' })
+  const extended = transmissionFlags(EXPORT, { ...simple, style: 'extended' })
+  const contexts = selectContexts(EXPORT, [nbd.BASE_ALLOCATION])
+  const withContexts = transmissionFlags(EXPORT, { style: 'extended', contexts })
   const when = (bit: number): string => {
-    if ((plain & bit) !== 0) return 'always'
-    if ((structured & bit) !== 0) return 'with structured replies'
-    return (readOnly & bit) === 0 ? 'never' : 'read-only'
+    const has = (flags: number): boolean => (flags & bit) !== 0
+    if (has(plain)) return has(readOnly) ? 'always' : 'unless read-only'
+    if (has(structured) && has(extended)) return 'with structured replies or extended headers'
+    if (has(withContexts)) return 'with extended headers and selected contexts'
+    return has(readOnly) ? 'read-only' : 'never'
   }
   t.same(
     columns('Transmission flags', 'flag'),
@@ -113,15 +129,17 @@ void t.test('commands take the flags that the table says', (t) => {
     rows.map(([name]) => name),
     commands.map(([name]) => name),
   )
-  const terms = { size: SIZE, readOnly: false, structuredReplies: true, payloadMax: PAYLOAD_MAX }
+  // Of contexts there are so many that the payload of BLOCK_STATUS has a length that READ could have, too.
+  const terms: Terms = { size: SIZE, readOnly: false, style: 'structured', payloadMax: PAYLOAD_MAX, contextCount: 512 }
+  const extended: Terms = { ...terms, style: 'extended' }
   const request = { cookie: 0n, offset: 0, length: 512 }
   for (const [n, [name, type]] of commands.entries()) {
     if (type === nbd.NBD_CMD_DISC) continue
     const [, text = ''] = rows[n] ?? []
     const isKnown = validate({ ...request, type, flags: 0 }, terms) === 0
     t.equal(isKnown, text !== 'not supported', `${name} is supported or not`)
-    const accepted = constants('NBD_CMD_FLAG_').filter(
-      ([, flags]) => validate({ ...request, type, flags }, terms) === 0,
+    const accepted = constants('NBD_CMD_FLAG_').filter(([, flags]) =>
+      [terms, extended].some((either) => validate({ ...request, type, flags }, either) === 0),
     )
     const documented = text.startsWith('NBD_') ? [text] : namesIn(text)
     t.same(
@@ -140,9 +158,9 @@ void t.test('chunks are sent as the table says', (t) => {
     rows.map(([name]) => name),
     types.map(([name]) => name),
   )
-  const transmission = sourceOf('src/server/transmission.ts')
+  const replies = sourceOf('src/server/replies.ts')
   for (const [name, sent] of rows) {
-    t.equal(new RegExp(`${name}\\b`).test(transmission), sent !== 'never', `${name} is sent or not`)
+    t.equal(new RegExp(`${name}\\b`).test(replies), sent !== 'never', `${name} is sent or not`)
   }
   t.end()
 })
@@ -152,16 +170,20 @@ void t.test('requests are refused as the table says', (t) => {
   const check = (name: string, flags: { offset?: number; length?: number; readOnly?: boolean }): string => {
     const type = constants(`NBD_CMD_${name}`)[0]?.[1] ?? 0
     const { offset = 0, length = 512, readOnly = false } = flags
-    const terms = { size: SIZE, readOnly, structuredReplies: false, payloadMax: PAYLOAD_MAX }
+    const terms: Terms = { size: SIZE, readOnly, style: 'simple', payloadMax: PAYLOAD_MAX, contextCount: 1 }
     return errorName(validate({ type, flags: 0, cookie: 0n, offset, length }, terms))
   }
   for (const name of ['WRITE', 'TRIM', 'WRITE_ZEROES']) t.equal(check(name, { readOnly: true }), 'NBD_EPERM', name)
   for (const name of ['WRITE', 'WRITE_ZEROES']) t.equal(check(name, { offset: SIZE }), 'NBD_ENOSPC', name)
-  for (const name of ['READ', 'TRIM', 'CACHE']) t.equal(check(name, { offset: SIZE }), 'NBD_EINVAL', name)
+  for (const name of ['READ', 'TRIM', 'CACHE', 'BLOCK_STATUS'])
+    t.equal(check(name, { offset: SIZE }), 'NBD_EINVAL', name)
   for (const name of ['READ', 'WRITE']) t.equal(check(name, { length: PAYLOAD_MAX + 1 }), 'NBD_EINVAL', name)
   t.match(rows.get('NBD_EPERM'), /^WRITE, TRIM and WRITE_ZEROES of a read-only export$/)
   t.match(rows.get('NBD_ENOSPC'), /^WRITE and WRITE_ZEROES past the end$/)
-  t.match(rows.get('NBD_EINVAL'), `READ, TRIM and CACHE past the end; payloads above ${PAYLOAD_MAX} bytes`)
+  t.match(
+    rows.get('NBD_EINVAL'),
+    `READ, TRIM, CACHE and BLOCK_STATUS past the end; payloads above ${PAYLOAD_MAX} bytes`,
+  )
   t.match(document.text, `The longest READ and WRITE is ${PAYLOAD_MAX} bytes.`)
   t.end()
 })
@@ -170,7 +192,7 @@ void t.test('errors of disks become what the table says', (t) => {
   const rows = columns('Errors', 'error of the disk')
   for (const [code, answer] of rows) {
     const error = new DeviceError(code as DeviceErrorCode, 'main', 'read', 0, 512)
-    t.equal(errorName(wireError(error)), answer, code)
+    t.equal(errorName(wireError(error, { type: nbd.NBD_CMD_READ, flags: 0 })), answer, code)
   }
   const [, union = ''] = /type DeviceErrorCode =([^]*?)\n\n/.exec(sourceOf('src/device/device.ts')) ?? []
   t.same(rows.map(([code]) => code).sort(), [...union.matchAll(/'(E\w+)'/g)].map(([, code]) => code).sort())
@@ -200,4 +222,14 @@ void t.test('the settings of the client are those of the program', (t) => {
     settings,
   )
   t.end()
+})
+
+void t.test('metadata contexts are those that the table says', async (t) => {
+  const { target } = await createRig()
+  const offered = contextsOf(pairExport(target, 'disk')).map(({ name }) => name)
+  t.same(
+    columns('Metadata contexts', 'context').map(([name]) => name),
+    offered,
+  )
+  t.match(document.text, `at most ${EXTENTS_MAX} extents`)
 })

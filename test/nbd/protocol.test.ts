@@ -88,7 +88,18 @@ void t.test('requests', (t) => {
   const wanted = '25609513 0001 0001 1122334455667788 000000123456789a 00001000'
   golden(t, 'request', request, nbd.encodeRequest, nbd.decodeRequest, wanted)
   const extended = '21e41c71 0001 0001 1122334455667788 000000123456789a 0000000000001000'
-  golden(t, 'extended request', request, nbd.encodeExtendedRequest, nbd.decodeExtendedRequest, extended)
+  const sent = { ...request, sentOffset: 0x123456789an }
+  golden(t, 'extended request', sent, nbd.encodeExtendedRequest, nbd.decodeExtendedRequest, extended)
+  const far = '21e41c71 0000 0000 1122334455667788 ffffffffffffffff ffffffffffffffff'
+  t.match(nbd.decodeExtendedRequest(bytes(far)), { offset: Infinity, length: Infinity, sentOffset: 2n ** 64n - 1n })
+  golden(
+    t,
+    'payload of a block status',
+    { length: 2 ** 40, contextIds: [1, 7] },
+    nbd.encodeBlockStatusPayload,
+    nbd.decodeBlockStatusPayload,
+    '0000010000000000 00000001 00000007',
+  )
   t.end()
 })
 
@@ -107,7 +118,7 @@ void t.test('replies', (t) => {
   golden(
     t,
     'extended chunk header',
-    { ...chunk, offset: 0x200 },
+    { ...chunk, offset: 0x200n },
     into(nbd.EXTENDED_CHUNK_HEADER_LENGTH, nbd.encodeExtendedChunkHeader),
     nbd.decodeExtendedChunkHeader,
     '6e8a278c 0001 0001 1122334455667788 0000000000000200 0000000000001008',
@@ -201,6 +212,8 @@ void t.test('messages cut short anywhere are errors', (t) => {
   cut('NBD_INFO_EXPORT', bytes('0000 0000001000000000 05ed'), nbd.decodeInfo)
   cut('NBD_REPLY_TYPE_OFFSET_HOLE', bytes('0000000000000200 00000400'), nbd.decodeHole)
   cut('NBD_REPLY_TYPE_BLOCK_STATUS', bytes('00000007 00001000 00000003'), nbd.decodeBlockStatus)
+  t.throws(() => nbd.decodeBlockStatusPayload(Buffer.alloc(7)), nbd.ProtocolError)
+  t.throws(() => nbd.decodeBlockStatusPayload(Buffer.alloc(14)), nbd.ProtocolError)
   const error = (data: Buffer) => nbd.decodeErrorChunk(nbd.NBD_REPLY_TYPE_ERROR_OFFSET, data)
   cut('NBD_REPLY_TYPE_ERROR_OFFSET', bytes('00000005 0003 626164 0000000000001000'), error)
   t.end()
@@ -215,6 +228,20 @@ void t.test('counts and lengths that lie are errors', (t) => {
   t.throws(queries('00000000 00000000 61'), nbd.ProtocolError, 'data after the last query')
   const status = '00000007 00000003 0000000000001000 0000000000000003'
   t.throws(() => nbd.decodeBlockStatusExt(bytes(status)), nbd.ProtocolError)
+  t.end()
+})
+
+void t.test('text for people is cut between characters', (t) => {
+  t.equal(nbd.encodeText('short').toString(), 'short')
+  t.equal(nbd.encodeText('a'.repeat(5000)).length, 4096)
+  t.equal(nbd.encodeText('ä'.repeat(3000)).toString(), 'ä'.repeat(2048))
+  t.equal(nbd.encodeText(`a${'ä'.repeat(3000)}`).toString(), `a${'ä'.repeat(2047)}`)
+  t.equal(nbd.encodeText('\ud800').toString(), '\ufffd', 'half a character is none')
+  const { message } = nbd.decodeErrorChunk(
+    nbd.NBD_REPLY_TYPE_ERROR,
+    nbd.encodeErrorChunk({ error: 5, message: 'x'.repeat(70_000) }),
+  )
+  t.equal(message.length, 4096)
   t.end()
 })
 

@@ -47,7 +47,7 @@ for (const { name, listen } of [unix, tcp]) {
         'export-size': MiB,
         is_read_only: false,
         can_df: true,
-        can_fast_zero: false,
+        can_fast_zero: true,
         can_flush: true,
         can_fua: true,
         can_multi_conn: true,
@@ -170,7 +170,7 @@ fails(errno.ENOSPC, h.zero, 512, M)
 fails(errno.EINVAL, h.trim, 512, M)
 fails(errno.EINVAL, h.cache, 512, M)
 fails(errno.EINVAL, h.pwrite, b'x' * 512, 0, nbd.CMD_FLAG_DF)
-fails(errno.EINVAL, h.zero, 512, 0, nbd.CMD_FLAG_FAST_ZERO)
+fails(errno.EINVAL, h.trim, 512, 0, nbd.CMD_FLAG_FAST_ZERO)
 fails(errno.EINVAL, h.trim, 512, 0, nbd.CMD_FLAG_NO_HOLE)
 assert h.pread(512, 0) == bytes(512)
 h.shutdown()`

@@ -121,7 +121,8 @@ void t.test('tiny requests are bounded by their number', async (t) => {
 })
 
 void t.test('all clients together are bounded, and none is stopped by the others', async (t) => {
-  const { connect, device, server } = await serve(t, { limits: { bytesInFlightTotalMax: 8 * KiB } })
+  const limits = { bytesOwnMax: 4 * KiB, bytesSharedMax: 4 * KiB }
+  const { connect, device, server } = await serve(t, { limits })
   const slow = gate()
   device.before = ({ offset }) => (offset === 0 ? slow.opened : undefined)
   const greedy = await (await connect()).go()
@@ -142,15 +143,104 @@ void t.test('all clients together are bounded, and none is stopped by the others
   await until(() => server.bytesInFlight === 0)
 })
 
-void t.test('payloads that are announced and never sent take nothing from others', async (t) => {
-  const { connect, server } = await serve(t, { limits: { bytesInFlightTotalMax: 8 * KiB } })
-  const loud = await (await connect()).go()
-  loud.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(4 * KiB))
-  const other = await (await connect()).go()
-  other.request(nbd.NBD_CMD_READ, { length: 512 })
-  t.equal((await other.receiveSimpleReply()).error, 0)
+void t.test('a payload counts before it is read, and what cannot be counted is not read', async (t) => {
+  const limits = { bytesOwnMax: 4 * KiB, bytesSharedMax: MiB }
+  const { connect, device, server } = await serve(t, { limits }, 4 * MiB)
+  const first = await (await connect()).go()
+  first.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(100))
+  await until(() => server.bytesInFlight === MiB)
+  const second = await (await connect()).go()
+  second.request(nbd.NBD_CMD_WRITE, { offset: MiB, length: MiB }, Buffer.alloc(MiB, '2'))
+  const third = await (await connect()).go()
+  third.request(nbd.NBD_CMD_READ, { length: 4 * KiB })
+  t.equal((await third.receiveSimpleReply()).error, 0, 'what a client has for itself is enough for others')
+  await third.receive(4 * KiB)
+  await until(() => server.bytesInFlight === MiB)
+  t.ok(second.socket.bytesWritten - second.socket.writableLength < MiB, 'most of its payload is still with the client')
+  t.equal(device.calls.length, 1)
+  first.send(Buffer.alloc(MiB - 100, '1'))
+  t.equal((await first.receiveSimpleReply()).error, 0)
+  t.equal((await second.receiveSimpleReply()).error, 0)
+  t.equal(device.data.toString('utf8', 2 * MiB - 2, 2 * MiB), '22')
   await until(() => server.bytesInFlight === 0)
-  t.match(server.clients, [{ requestsInFlight: 0 }, { requestsInFlight: 0 }])
+})
+
+void t.test('the largest requests are served one at a time', async (t) => {
+  const limits = { bytesOwnMax: 4 * KiB, bytesSharedMax: 64 * KiB, bytesInFlightMax: 64 * KiB }
+  const { connect, device, server } = await serve(t, { limits }, MiB)
+  let most = 0
+  device.before = () => {
+    most = Math.max(most, server.bytesInFlight)
+    return new Promise((resolve) => setImmediate(resolve))
+  }
+  const clients = await Promise.all([1, 2, 3].map(async () => (await connect()).go()))
+  for (const client of clients) {
+    client.request(nbd.NBD_CMD_READ, { length: MiB })
+    client.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(MiB))
+  }
+  for (const client of clients) {
+    t.equal((await client.receiveSimpleReply()).error, 0)
+    await client.receive(MiB)
+    t.equal((await client.receiveSimpleReply()).error, 0)
+  }
+  t.equal(most, MiB)
+})
+
+void t.test('a client that makes others wait, and does nothing, is dropped', async (t) => {
+  const limits = { bytesOwnMax: 4 * KiB, bytesSharedMax: MiB, stallTimeoutMs: 50, bytesPerMsMin: MiB }
+  const { connect, server, lines } = await serve(t, { limits }, 8 * MiB)
+  const silent = await (await connect()).go()
+  silent.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(100))
+  await until(() => server.bytesInFlight === MiB)
+  const other = await (await connect()).go()
+  other.request(nbd.NBD_CMD_READ, { length: 2 * MiB })
+  t.equal((await silent.receiveAll()).length, 0)
+  t.equal((await other.receiveSimpleReply()).error, 0)
+  await other.receive(2 * MiB)
+  t.match(lines.join('\n'), /client 1 \(unix\): dropped: others waited too long/)
+
+  const deaf = await (await connect()).go()
+  deaf.socket.pause()
+  deaf.request(nbd.NBD_CMD_READ, { length: 8 * MiB })
+  await until(() => server.bytesInFlight === 8 * MiB)
+  other.request(nbd.NBD_CMD_READ, { length: 2 * MiB })
+  t.equal((await other.receiveSimpleReply()).error, 0)
+  await other.receive(2 * MiB)
+  t.match(lines.join('\n'), /client 3 \(unix\): dropped: others waited too long/)
+  t.equal(server.clients.length, 1)
+  await until(() => server.bytesInFlight === 0)
+})
+
+void t.test('a client that nobody waits for may take its time', async (t) => {
+  const limits = { bytesOwnMax: 4 * KiB, bytesSharedMax: MiB, stallTimeoutMs: 4, bytesPerMsMin: MiB }
+  const { connect, server } = await serve(t, { limits }, MiB)
+  const slow = await (await connect()).go()
+  slow.request(nbd.NBD_CMD_WRITE, { length: MiB }, Buffer.alloc(100))
+  await until(() => server.bytesInFlight === MiB)
+  const until50 = performance.now() + 50
+  await until(() => performance.now() > until50)
+  slow.send(Buffer.alloc(MiB - 100))
+  t.equal((await slow.receiveSimpleReply()).error, 0)
+})
+
+void t.test('a client that asks for options and does not read the answers is not read from', async (t) => {
+  const { connect, server } = await serve(t, { limits: { optionsMax: 1e9, handshakeTimeoutMs: 1e6 } })
+  const client = await connect()
+  await client.greet()
+  client.socket.pause()
+  const options = Buffer.concat(Array.from({ length: 4096 }, () => nbd.encodeOption(nbd.NBD_OPT_LIST)))
+  const rounds = 8
+  for (let i = 0; i < rounds; i++) client.send(options)
+  const other = await (await connect()).go()
+  other.request(nbd.NBD_CMD_FLUSH)
+  t.equal((await other.receiveSimpleReply()).error, 0)
+  t.ok(client.socket.writableLength > 0, 'not all of it has left the client')
+  client.socket.resume()
+  for (let i = 0; i < 2 * rounds * 4096; i++) {
+    const { type } = await client.receiveOptionReply()
+    if (type !== (i % 2 === 0 ? nbd.NBD_REP_SERVER : nbd.NBD_REP_ACK)) t.fail(`answer ${i}`)
+  }
+  t.equal(server.clients.length, 1)
 })
 
 void t.test('close answers what is in flight, then closes the sockets', async (t) => {

@@ -1,5 +1,7 @@
 import t from 'tap'
 import { MiB } from '../../src/util/units.js'
+import { BASE_ALLOCATION } from '../../src/nbd/protocol.js'
+import { selectContexts } from '../../src/server/meta-context.js'
 import { advertisedBlockSizes, findExport, transmissionFlags } from '../../src/server/export.js'
 import { MemoryDevice } from '../support/memory-device.js'
 
@@ -16,11 +18,16 @@ void t.test('an export is found by its name, the first one also without', (t) =>
 
 void t.test('transmission flags', (t) => {
   const it = named('a')
-  t.equal(transmissionFlags(it, false), 0b101_0110_1101)
-  t.equal(transmissionFlags(it, true), 0b101_1110_1101, 'DF with structured replies')
-  t.equal(transmissionFlags({ ...it, readOnly: true }, false), 0b101_0110_1111)
+  const simple = { style: 'simple' as const, contexts: [] }
+  const contexts = selectContexts(it, [BASE_ALLOCATION])
+  t.equal(transmissionFlags(it, simple), 0b1101_0110_1101)
+  t.equal(transmissionFlags(it, { ...simple, style: 'structured' }), 0b1101_1110_1101, 'DF with chunks')
+  t.equal(transmissionFlags(it, { ...simple, style: 'extended' }), 0b1101_1110_1101)
+  t.equal(transmissionFlags(it, { style: 'structured', contexts }), 0b1101_1110_1101)
+  t.equal(transmissionFlags(it, { style: 'extended', contexts }), 0b1_1101_1110_1101, 'payloads of BLOCK_STATUS')
+  t.equal(transmissionFlags({ ...it, readOnly: true }, simple), 0b101_0000_1111, 'nothing that changes data')
   it.device.readOnly = true
-  t.equal(transmissionFlags(it, false), 0b101_0110_1111, 'a device that cannot be written')
+  t.equal(transmissionFlags(it, simple), 0b101_0000_1111, 'a device that cannot be written')
   t.end()
 })
 
@@ -32,6 +39,7 @@ void t.test('the minimum block size is 1 and the maximum 64 MiB, whatever the de
   }
   t.same(sizes(4096, 65536, MiB), { minimum: 1, preferred: 65536, maximum: 64 * MiB })
   t.same(sizes(1, 1, 512), { minimum: 1, preferred: 512, maximum: 64 * MiB })
+  t.same(sizes(1, 5000, MiB), { minimum: 1, preferred: 8192, maximum: 64 * MiB }, 'a power of two')
   t.same(sizes(1, 128 * MiB, 128 * MiB), { minimum: 1, preferred: 64 * MiB, maximum: 64 * MiB })
   t.end()
 })

@@ -6,7 +6,13 @@ import { KiB, MiB } from '../../src/util/units.js'
 import { MemoryDevice } from '../support/memory-device.js'
 import { serve } from '../support/nbd-server.js'
 
-const disk = { name: 'main', description: 'the disk', device: new MemoryDevice(MiB), readOnly: false }
+const disk = {
+  name: 'main',
+  description: 'the disk',
+  device: new MemoryDevice(MiB),
+  readOnly: false,
+  contexts: [{ name: 'test:state', extents: () => [] }],
+}
 const other = { name: 'other', description: '', device: new MemoryDevice(512), readOnly: true }
 const LIMITS = { optionsMax: 10, optionLengthMax: 8 * KiB }
 
@@ -37,7 +43,7 @@ const ACK = '00000001'
 const INFO = '00000003'
 const [ERR_UNSUP, ERR_INVALID, ERR_UNKNOWN, ERR_TOO_BIG] = ['80000001', '80000003', '80000006', '80000009']
 const GO_MAIN = '000000046d61696e'
-const EXPORT_INFO = '00000000000000100000056d'
+const EXPORT_INFO = '000000000000001000000d6d'
 
 /** Answers to `options` after the greeting. */
 function answers(t: Test, options: string[], ...expected: string[]): HandshakeResult | undefined {
@@ -68,7 +74,7 @@ void t.test('GO sends the export and what else was asked for, then the transmiss
     replyHex(7, INFO, '0003000000010000100004000000'),
     replyHex(7, ACK),
   )
-  t.match(result, { kind: 'transmission', export: disk, structuredReplies: false })
+  t.match(result, { kind: 'transmission', export: disk, negotiated: { style: 'simple', contexts: [] } })
   t.end()
 })
 
@@ -98,21 +104,21 @@ void t.test('structured replies are negotiated, and DF with them', (t) => {
     [optionHex(8), optionHex(8), optionHex(7, `${GO_MAIN}0000`)],
     replyHex(8, ACK),
     replyHex(8, ACK),
-    replyHex(7, INFO, '0000000000000010000005ed'),
+    replyHex(7, INFO, '000000000000001000000ded'),
     replyHex(7, ACK),
   )
-  t.match(result, { structuredReplies: true })
+  t.match(result, { negotiated: { style: 'structured' } })
   t.end()
 })
 
 void t.test('EXPORT_NAME answers size, flags and zeroes unless these were declined', (t) => {
   const option = optionHex(1, text('main'))
-  t.equal(shake([FLAGS, option]).sent, `${GREETING}0000000000100000056d`)
+  t.equal(shake([FLAGS, option]).sent, `${GREETING}00000000001000000d6d`)
   const padded = shake(['00000001', option])
-  t.equal(padded.sent, `${GREETING}0000000000100000056d${'00'.repeat(124)}`)
+  t.equal(padded.sent, `${GREETING}00000000001000000d6d${'00'.repeat(124)}`)
   t.match(padded.result, { kind: 'transmission', export: disk })
   t.match(shake([FLAGS, optionHex(1)]).result, { export: disk }, 'the default export')
-  t.equal(shake([FLAGS, optionHex(1, text('other'))]).sent, `${GREETING}0000000000000200056f`, 'a read-only one')
+  t.equal(shake([FLAGS, optionHex(1, text('other'))]).sent, `${GREETING}0000000000000200050f`, 'a read-only one')
   t.end()
 })
 
@@ -159,10 +165,6 @@ void t.test('ABORT is acknowledged, whatever its data, before the connection end
 void t.test('options that are unknown or not supported are answered so, and the next one is understood', (t) => {
   const unsupported: [number, string][] = [
     [4, 'NBD_OPT_PEEK_EXPORT'],
-    [5, 'NBD_OPT_STARTTLS'],
-    [9, 'NBD_OPT_LIST_META_CONTEXT'],
-    [10, 'NBD_OPT_SET_META_CONTEXT'],
-    [11, 'NBD_OPT_EXTENDED_HEADERS'],
     [12, 'unknown option 12'],
     [0xffffffff, 'unknown option 4294967295'],
   ]
@@ -207,8 +209,149 @@ void t.test('malformed INFO and GO are invalid and the handshake goes on', (t) =
 
 void t.test('option data beyond the limit is skipped and answered', (t) => {
   const data = 'aa'.repeat(8 * KiB + 1)
-  const error = replyHex(7, ERR_TOO_BIG, text('8193 bytes of option data are too many'))
-  answers(t, [optionHex(7, data), optionHex(8)], error, replyHex(8, ACK))
+  for (const option of [6, 7, 9, 10]) {
+    const error = replyHex(option, ERR_TOO_BIG, text('8193 bytes of option data are too many'))
+    answers(t, [optionHex(option, data), optionHex(8)], error, replyHex(8, ACK))
+  }
+  t.end()
+})
+
+void t.test('options that want no data or are unknown say so however long the data is', (t) => {
+  const data = 'aa'.repeat(8 * KiB + 1)
+  answers(
+    t,
+    [optionHex(3, data), optionHex(8, data), optionHex(11, data), optionHex(99, data), optionHex(2, data)],
+    replyHex(3, ERR_INVALID, text('NBD_OPT_LIST has no data')),
+    replyHex(8, ERR_INVALID, text('NBD_OPT_STRUCTURED_REPLY has no data')),
+    replyHex(11, ERR_INVALID, text('NBD_OPT_EXTENDED_HEADERS has no data')),
+    replyHex(99, ERR_UNSUP, text('unknown option 99 is not supported')),
+    replyHex(2, ACK),
+  )
+  t.end()
+})
+
+const META_CONTEXT = '00000004'
+const queries = (name: string, ...list: string[]): string =>
+  nbd.encodeMetaContextRequest({ name, queries: list }).toString('hex')
+const context = (option: number, id: number, name: string): string =>
+  replyHex(option, META_CONTEXT, `0000000${id}${text(name)}`)
+
+void t.test('LIST_META_CONTEXT lists all contexts, those of a namespace, or one', (t) => {
+  const list = (...wanted: string[]) => [optionHex(8), optionHex(9, queries('main', ...wanted))]
+  const [base, test] = [context(9, 0, 'base:allocation'), context(9, 0, 'test:state')]
+  const ack = replyHex(8, ACK)
+  answers(t, list(), ack, base, test, replyHex(9, ACK))
+  answers(t, list('base:'), ack, base, replyHex(9, ACK))
+  answers(t, list('test:', 'base:allocation', 'base:'), ack, base, test, replyHex(9, ACK))
+  answers(t, list('base:dirty', 'other:', 'test', ''), ack, replyHex(9, ACK))
+  t.end()
+})
+
+void t.test('SET_META_CONTEXT selects contexts named in full, with ids of their own', (t) => {
+  const go = optionHex(7, `${GO_MAIN}0000`)
+  const set = (...wanted: string[]) => [optionHex(8), optionHex(10, queries('main', ...wanted))]
+  const done = [replyHex(7, INFO, '000000000000001000000ded'), replyHex(7, ACK)]
+  const selected = (...wanted: string[]) => {
+    const names = ['base:allocation', 'test:state'].filter((name) => wanted.includes(name))
+    const replies = names.map((name, i) => context(10, i + 1, name))
+    const result = answers(t, [...set(...wanted), go], replyHex(8, ACK), ...replies, replyHex(10, ACK), ...done)
+    t.match(result, { negotiated: { contexts: names.map((name, i) => ({ id: i + 1, context: { name } })) } })
+  }
+  selected('base:allocation')
+  selected('test:state', 'base:allocation', 'test:state')
+  selected('base:', 'base:other', 'unknown:', 'test:')
+  selected()
+  t.end()
+})
+
+void t.test('what was selected is forgotten by every later SET_META_CONTEXT, and counts for one name only', (t) => {
+  const structured = optionHex(8)
+  const set = optionHex(10, queries('main', 'base:allocation'))
+  const go = (name: string) => optionHex(7, nbd.encodeInfoRequest({ name, infos: [] }).toString('hex'))
+  const contexts = (...options: string[]) => {
+    const { result } = shake([FLAGS, structured, ...options])
+    return result?.kind === 'transmission' ? result.negotiated.contexts.length : undefined
+  }
+  t.equal(contexts(set, go('main')), 1)
+  t.equal(contexts(set, optionHex(1, text('main'))), 1)
+  t.equal(contexts(set, optionHex(6, `${GO_MAIN}0000`), optionHex(9, queries('main')), go('main')), 1)
+  t.equal(contexts(set, go('other')), 0)
+  t.equal(contexts(set, go('')), 0, 'the same export under another name')
+  const failing = [queries('main'), queries('nothing', 'base:allocation'), 'ffffffff', 'aa'.repeat(9000)]
+  for (const data of failing) t.equal(contexts(set, optionHex(10, data), go('main')), 0, data.slice(0, 20))
+  t.end()
+})
+
+void t.test('contexts come after structured replies or extended headers', (t) => {
+  const refused = (option: number) =>
+    replyHex(option, ERR_INVALID, text('negotiate structured replies or extended headers first'))
+  for (const option of [9, 10]) {
+    answers(t, [optionHex(option, queries('main', 'base:allocation'))], refused(option))
+    const unknown = replyHex(option, ERR_UNKNOWN, text('there is no export "nothing" here'))
+    answers(t, [optionHex(11), optionHex(option, queries('nothing'))], replyHex(11, ACK), unknown)
+    const malformed = [
+      '',
+      '0000',
+      GO_MAIN,
+      `${GO_MAIN}00000001`,
+      `${GO_MAIN}00000001ffffffff61`,
+      `${GO_MAIN}0000000000`,
+    ]
+    for (const data of malformed) {
+      const { sent } = shake([FLAGS, optionHex(8), optionHex(option, data), optionHex(8)])
+      const at = GREETING.length + 40
+      t.equal(sent.slice(at + 24, at + 32), ERR_INVALID)
+      t.ok(sent.endsWith(replyHex(8, ACK)))
+    }
+  }
+  t.end()
+})
+
+void t.test('extended headers take precedence over structured replies and rule out EXPORT_NAME', (t) => {
+  const flags = '000000000000001000000ded'
+  const result = answers(
+    t,
+    [optionHex(8), optionHex(11), optionHex(11), optionHex(8), optionHex(7, `${GO_MAIN}0000`)],
+    replyHex(8, ACK),
+    replyHex(11, ACK),
+    replyHex(11, ACK),
+    replyHex(8, '8000000a', text('extended headers are negotiated already')),
+    replyHex(7, INFO, flags),
+    replyHex(7, ACK),
+  )
+  t.match(result, { negotiated: { style: 'extended' } })
+  t.match(answers(t, [optionHex(11), optionHex(1, text('main'))], replyHex(11, ACK)), { kind: 'close' })
+  const set = optionHex(10, queries('main', 'base:allocation'))
+  answers(
+    t,
+    [optionHex(11), set, optionHex(6, `${GO_MAIN}0000`)],
+    replyHex(11, ACK),
+    context(10, 1, 'base:allocation'),
+    replyHex(10, ACK),
+    replyHex(6, INFO, '000000000000001000001ded'),
+    replyHex(6, ACK),
+  )
+  t.end()
+})
+
+void t.test('answers stop while the client does not take them', (t) => {
+  const reader = new ByteReader()
+  const sent: Buffer[] = []
+  let isFull = false
+  const handshake = new Handshake([disk], LIMITS, (data) => {
+    sent.push(data)
+    isFull = true
+  })
+  reader.push(Buffer.concat([FLAGS, optionHex(3), optionHex(8)].map((hex) => Buffer.from(hex, 'hex'))))
+  for (let answered = 1; answered < 4; answered++) {
+    isFull = false
+    t.equal(
+      handshake.advance(reader, () => isFull),
+      undefined,
+    )
+  }
+  t.equal(sent.length, 4, 'the greeting, an export, and two acknowledgements')
+  t.equal(reader.available, 0)
   t.end()
 })
 

@@ -45,14 +45,17 @@ void t.test('a path whose server was killed is taken over', async (t) => {
 
 void t.test('a path that another server listens on is refused', async (t) => {
   const { path, connect } = await serve(t)
-  await t.rejects(silentServer(t).listen({ path }), new ListenError(`another server listens on ${path}`))
+  await t.rejects(silentServer(t).listen({ path }), new ListenError(`${path} is already in use by a running server`))
   await (await connect()).go()
 })
 
 void t.test('a file that is not a socket is refused and left alone', async (t) => {
   const path = join(await temporaryDirectory(t), 'file')
   await writeFile(path, 'precious')
-  await t.rejects(silentServer(t).listen({ path }), new ListenError(`${path} exists and is not a socket`))
+  await t.rejects(
+    silentServer(t).listen({ path }),
+    new ListenError(`${path} exists and is not a socket: it is left as it is`),
+  )
   t.equal(await readFile(path, 'utf8'), 'precious')
 })
 
@@ -96,7 +99,7 @@ for _ in range(2):
       onClientDisconnected: () => server.close(),
     })
     await server.listen({ fd: 3 })
-    console.log('ready')`
+    console.log('ready', server.addresses[0].path)`
   const child = spawn('/usr/bin/python3', ['-c', parent, path, process.execPath, server], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
@@ -104,7 +107,8 @@ for _ in range(2):
   const ended = new Promise((resolve) => child.once('close', resolve))
   let printed = ''
   child.stdout.on('data', (data: Buffer) => (printed += data.toString()))
-  await until(() => printed !== '')
+  await until(() => printed.includes('\n'))
+  t.equal(printed, `ready ${path}\n`, 'it knows where it listens')
   for (let round = 0; round < 2; round++) {
     const client = await (await RawClient.connect(path)).go({ name: '' })
     client.request(nbd.NBD_CMD_FLUSH)

@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import t from 'tap'
 import { ReplyQueue } from '../../src/server/reply-queue.js'
+import { Stall } from '../../src/server/stall.js'
 
 /** A socket whose kernel takes nothing until told to. */
 function slowSocket() {
@@ -26,12 +27,13 @@ function slowSocket() {
 }
 
 const nothing = () => false
+const patient = () => new Stall({ stallTimeoutMs: 1e6, bytesPerMsMin: 1 })
 const tick = () => new Promise((resolve) => setImmediate(resolve))
 
 void t.test('the replies of one tick leave in one write and count until the kernel has them', async (t) => {
   const { socket, writes, takeAll } = slowSocket()
   const gone: [number, number][] = []
-  const queue = new ReplyQueue(socket, nothing, (requests, bytes) => gone.push([requests, bytes]))
+  const queue = new ReplyQueue(socket, nothing, (requests, bytes) => gone.push([requests, bytes]), patient())
   queue.push(Buffer.from('one'), 10)
   queue.push(Buffer.from('two'), 20)
   await tick()
@@ -54,7 +56,7 @@ void t.test('the replies of one tick leave in one write and count until the kern
 void t.test('replies to a lost socket are given back, too', async (t) => {
   const { socket } = slowSocket()
   let bytesGone = 0
-  const queue = new ReplyQueue(socket, nothing, (_, bytes) => (bytesGone += bytes))
+  const queue = new ReplyQueue(socket, nothing, (_, bytes) => (bytesGone += bytes), patient())
   queue.push(Buffer.from('sent'), 1)
   await tick()
   queue.push(Buffer.from('queued'), 2)
@@ -72,6 +74,7 @@ void t.test('replies wait for those that become ready in the same turn, but only
     socket,
     () => expected > 0,
     () => undefined,
+    patient(),
   )
   queue.push(Buffer.from('one'), 0)
   await new Promise<void>((resolve) => {
@@ -82,4 +85,21 @@ void t.test('replies wait for those that become ready in the same turn, but only
   expected = 0
   await tick()
   t.same(writes, [['one', 'two']])
+})
+
+void t.test('a client that takes nothing is stalled until it has taken all', async (t) => {
+  const { socket, takeAll } = slowSocket()
+  const queue = new ReplyQueue(socket, nothing, () => undefined, new Stall({ stallTimeoutMs: 0, bytesPerMsMin: 1000 }))
+  t.notOk(queue.isStalled, 'there is nothing to take')
+  queue.push(Buffer.from('one'), 10)
+  await tick()
+  queue.push(Buffer.from('two'), 1e9)
+  await tick()
+  while (!queue.isStalled);
+  takeAll()
+  await tick()
+  t.notOk(queue.isStalled, 'the next one has its own time, according to its length')
+  takeAll()
+  await tick()
+  t.notOk(queue.isStalled)
 })

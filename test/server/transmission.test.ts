@@ -47,7 +47,7 @@ void t.test('commands and their flags reach the device', async (t) => {
   const { connect, device } = await serve(t)
   const client = await (await connect()).go()
   const range = { offset: 512, length: 1024 }
-  const { NBD_CMD_FLAG_FUA: fua, NBD_CMD_FLAG_NO_HOLE: noHole } = nbd
+  const { NBD_CMD_FLAG_FUA: fua, NBD_CMD_FLAG_NO_HOLE: noHole, NBD_CMD_FLAG_FAST_ZERO: fast } = nbd
   const ask = async (type: number, flags: number, expected: Partial<Call>[]) => {
     device.calls.length = 0
     client.request(type, { ...range, flags }, type === nbd.NBD_CMD_WRITE ? Buffer.alloc(1024, 'x') : '')
@@ -72,6 +72,7 @@ void t.test('commands and their flags reach the device', async (t) => {
   await ask(nbd.NBD_CMD_WRITE_ZEROES, fua, call('write-zeroes', { fua: true }))
   await ask(nbd.NBD_CMD_WRITE_ZEROES, noHole, call('write-zeroes', { noHole: true }))
   await ask(nbd.NBD_CMD_WRITE_ZEROES, fua | noHole, call('write-zeroes', { fua: true, noHole: true }))
+  await ask(nbd.NBD_CMD_WRITE_ZEROES, fast, call('write-zeroes', { fast: true }))
   await ask(nbd.NBD_CMD_CACHE, 0, [])
 })
 
@@ -109,7 +110,7 @@ void t.test('refused requests are answered, and their payload is not taken for a
   await refused(nbd.NBD_EINVAL, nbd.NBD_CMD_BLOCK_STATUS, { length: 512 })
   await refused(nbd.NBD_EINVAL, nbd.NBD_CMD_RESIZE, { length: 512 })
   await refused(nbd.NBD_EINVAL, 99, { length: 512 })
-  await refused(nbd.NBD_EINVAL, nbd.NBD_CMD_WRITE_ZEROES, { length: 512, flags: nbd.NBD_CMD_FLAG_FAST_ZERO })
+  await refused(nbd.NBD_EINVAL, nbd.NBD_CMD_READ, { length: 512, flags: nbd.NBD_CMD_FLAG_FAST_ZERO })
   t.same(device.calls, [], 'nothing reached the device')
 })
 

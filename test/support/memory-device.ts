@@ -16,6 +16,8 @@ export class MemoryDevice implements Device {
   readonly calls: Call[] = []
   readOnly = false
   blockSizes: BlockSizes = { minimum: 1, preferred: 4096, maximum: 1024 * 1024 }
+  /** Set by tests that know something. */
+  extents?: NonNullable<Device['extents']>
   /** Called first in every operation: what it throws is the failure, what it awaits the delay. */
   before: ((call: Call) => Promise<void> | void) | undefined
 

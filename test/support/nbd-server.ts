@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import tls, { type ConnectionOptions } from 'node:tls'
 import type { Test } from 'tap'
 import { ByteReader } from '../../src/nbd/byte-reader.js'
 import * as nbd from '../../src/nbd/protocol.js'
@@ -57,11 +58,14 @@ const bytes = (part: Buffer | string): Buffer =>
 
 export class RawClient {
   readonly socket: net.Socket
+  /** What `go` negotiated. */
+  style: 'simple' | 'structured' | 'extended' = 'simple'
   readonly #reader = new ByteReader()
   #closed = false
   #wake: () => void = () => undefined
 
-  private constructor(socket: net.Socket) {
+  /** Takes over a connected socket. */
+  constructor(socket: net.Socket) {
     this.socket = socket
     const ended = (): void => {
       this.#closed = true
@@ -83,6 +87,31 @@ export class RawClient {
       })
       socket.once('error', reject)
     })
+  }
+
+  /**
+   * After `greet`: NBD_OPT_STARTTLS and a TLS handshake, without looking at the server's certificate unless told to.
+   * @throws when there is no TLS
+   */
+  async startTls(options: ConnectionOptions): Promise<RawClient> {
+    this.send(nbd.encodeOption(nbd.NBD_OPT_STARTTLS))
+    const { type } = await this.receiveOptionReply()
+    if (type !== nbd.NBD_REP_ACK) throw new Error(`NBD_OPT_STARTTLS was answered by ${type}`)
+    return this.secure(options)
+  }
+
+  /** The TLS handshake alone. @throws when it fails */
+  async secure(options: ConnectionOptions): Promise<RawClient> {
+    this.socket.removeAllListeners('data').removeAllListeners('end')
+    const socket = tls.connect({ rejectUnauthorized: false, ...options, socket: this.socket })
+    await new Promise<void>((resolve, reject) => {
+      socket.once('secureConnect', resolve)
+      socket.once('error', reject)
+      socket.once('close', () => {
+        reject(new Error('closed during the TLS handshake'))
+      })
+    })
+    return new RawClient(socket)
   }
 
   /** Strings are hex, and may contain spaces. */
@@ -131,22 +160,105 @@ export class RawClient {
     this.send(nbd.encodeClientFlags(clientFlags))
   }
 
-  /** From the greeting to the transmission phase. */
-  async go({ structured = false, name = 'main' } = {}): Promise<this> {
-    await this.greet()
-    if (structured) {
-      this.send(nbd.encodeOption(nbd.NBD_OPT_STRUCTURED_REPLY))
-      await this.receiveOptionReply()
+  /** Sends an option and takes all that is answered; the last one is an acknowledgement or an error. */
+  async option(option: number, data: Buffer = Buffer.alloc(0)): Promise<OptionReply[]> {
+    this.send(nbd.encodeOption(option, data))
+    const replies: OptionReply[] = []
+    for (;;) {
+      const reply = await this.receiveOptionReply()
+      replies.push(reply)
+      if (reply.type === nbd.NBD_REP_ACK || reply.type > nbd.NBD_REP_FLAG_ERROR) return replies
     }
-    this.send(nbd.encodeOption(nbd.NBD_OPT_GO, nbd.encodeInfoRequest({ name, infos: [] })))
-    while ((await this.receiveOptionReply()).type !== nbd.NBD_REP_ACK);
+  }
+
+  /** From the greeting to the transmission phase. With `contexts` these are selected. */
+  async go(options: GoOptions = {}): Promise<this> {
+    await this.greet()
+    return this.choose(options)
+  }
+
+  /** The same with TLS. */
+  async goSecurely(tlsOptions: ConnectionOptions = {}, options: GoOptions = {}): Promise<RawClient> {
+    await this.greet()
+    const secured = await this.startTls(tlsOptions)
+    return secured.choose(options)
+  }
+
+  /** From the options to the transmission phase. */
+  async choose({ structured = false, extended = false, contexts = [], name = 'main' }: GoOptions = {}): Promise<this> {
+    if (structured) await this.option(nbd.NBD_OPT_STRUCTURED_REPLY)
+    if (extended) await this.option(nbd.NBD_OPT_EXTENDED_HEADERS)
+    if (contexts.length > 0) {
+      await this.option(nbd.NBD_OPT_SET_META_CONTEXT, nbd.encodeMetaContextRequest({ name, queries: contexts }))
+    }
+    await this.option(nbd.NBD_OPT_GO, nbd.encodeInfoRequest({ name, infos: [] }))
+    this.style = extended ? 'extended' : structured ? 'structured' : 'simple'
     return this
   }
 
+  /** With extended headers a payload is announced as such. */
   request(type: number, fields: Partial<nbd.Request> = {}, payload: Buffer | string = ''): void {
-    const request = { flags: 0, type, cookie: 1n, offset: 0, length: 0, ...fields }
-    this.send(nbd.encodeRequest(request), payload)
+    const announced = this.style === 'extended' && payload.length > 0 ? nbd.NBD_CMD_FLAG_PAYLOAD_LEN : 0
+    const request = { type, cookie: 1n, offset: 0, length: 0, ...fields, flags: (fields.flags ?? 0) | announced }
+    this.send(this.style === 'extended' ? nbd.encodeExtendedRequest(request) : nbd.encodeRequest(request), payload)
   }
+
+  /** Takes a whole reply, of one chunk or several. `dataLength` is what a simple reply without error brings. */
+  async receiveReply(dataLength = 0): Promise<Reply> {
+    const chunks: Chunk[] = []
+    for (;;) {
+      const start = await this.receive(4)
+      const magic = nbd.decodeReplyMagic(start)
+      const rest = (length: number) => this.receive(length - start.length).then((end) => Buffer.concat([start, end]))
+      if (magic === nbd.NBD_SIMPLE_REPLY_MAGIC) {
+        const { error, cookie } = nbd.decodeSimpleReply(await rest(nbd.SIMPLE_REPLY_LENGTH))
+        return { magic, cookie, error, message: '', chunks, data: await this.receive(error === 0 ? dataLength : 0) }
+      }
+      const header =
+        magic === nbd.NBD_EXTENDED_REPLY_MAGIC
+          ? nbd.decodeExtendedChunkHeader(await rest(nbd.EXTENDED_CHUNK_HEADER_LENGTH))
+          : nbd.decodeChunkHeader(await rest(nbd.CHUNK_HEADER_LENGTH))
+      chunks.push({ ...header, payload: await this.receive(header.length) })
+      if ((header.flags & nbd.NBD_REPLY_FLAG_DONE) === 0) continue
+      return { magic, cookie: header.cookie, chunks, ...summary(chunks) }
+    }
+  }
+
+  /** Sends a request and takes its reply. Nothing else may be under way. */
+  async ask(type: number, fields: Partial<nbd.Request> = {}, payload: Buffer | string = ''): Promise<Reply> {
+    this.request(type, fields, payload)
+    return this.receiveReply(type === nbd.NBD_CMD_READ ? fields.length : 0)
+  }
+}
+
+export type OptionReply = nbd.OptionReplyHeader & { readonly data: Buffer }
+
+export interface GoOptions {
+  readonly structured?: boolean
+  readonly extended?: boolean
+  readonly contexts?: readonly string[]
+  readonly name?: string
+}
+
+export type Chunk = nbd.ChunkHeader & { readonly payload: Buffer; readonly offset?: bigint }
+
+export interface Reply {
+  readonly magic: number
+  readonly cookie: bigint
+  /** 0, or that of the first error. */
+  readonly error: number
+  /** That of the first error. */
+  readonly message: string
+  readonly chunks: readonly Chunk[]
+  /** Of READ; holes are zeros. */
+  readonly data: Buffer
+}
+
+function summary(chunks: readonly Chunk[]): { error: number; message: string; data: Buffer } {
+  const failed = chunks.find(({ type }) => (type & nbd.NBD_REPLY_TYPE_FLAG_ERROR) !== 0)
+  const { error, message } = failed ? nbd.decodeErrorChunk(failed.type, failed.payload) : { error: 0, message: '' }
+  const data = chunks.filter(({ type }) => type === nbd.NBD_REPLY_TYPE_OFFSET_DATA)
+  return { error, message, data: Buffer.concat(data.map(({ payload }) => payload.subarray(nbd.DATA_OFFSET_LENGTH))) }
 }
 
 /** Turns of the event loop until `condition` holds; the test's own timeout is the deadline. */

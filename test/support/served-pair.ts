@@ -1,0 +1,57 @@
+/**
+ * A remapped disk on a server: main is memory that remembers what it was asked, with a fault injector above it, and the
+ * clients see what `nbd-remap serve` would show them. A second export, `readonly`, cannot be written.
+ */
+import type { Test } from 'tap'
+import { pairExport } from '../../src/cli/pair-export.js'
+import { FaultyDevice } from '../../src/device/faulty.js'
+import { MemoryDevice as SpareMemory } from '../../src/device/memory.js'
+import { formatPair, Pair } from '../../src/remap/pair.js'
+import type { RemapTarget } from '../../src/remap/target.js'
+import type { NbdServerOptions } from '../../src/server/server.js'
+import { silentLog } from '../../src/util/log.js'
+import { KiB, MiB } from '../../src/util/units.js'
+import { MemoryDevice } from './memory-device.js'
+import { serve, type Served } from './nbd-server.js'
+import { POLICY, asDisk, badSectors, pattern } from './rig.js'
+
+export const BLOCK = 4 * KiB
+/** A write into this block has moved it to the spare. */
+export const REMAPPED_BLOCK = 8
+/** Its third and fourth sector could not be read, and are lost. */
+export const LOST_BLOCK = 16
+
+export interface ServedPair extends Omit<Served, 'device'> {
+  readonly target: RemapTarget
+  readonly main: FaultyDevice
+  readonly memory: MemoryDevice
+}
+
+/** @param size of the main disk, in bytes */
+export async function servePair(t: Test, size: number, options: Partial<NbdServerOptions> = {}): Promise<ServedPair> {
+  const memory = new MemoryDevice(size)
+  pattern(0, size).copy(memory.data)
+  const main = new FaultyDevice(memory)
+  const disks = { main: asDisk(main, 'main'), spare: asDisk(new SpareMemory(9 * MiB), 'spare') }
+  await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
+  const { target } = await Pair.open(disks, {
+    policy: POLICY,
+    acceptMain: false,
+    emit: () => undefined,
+    log: silentLog,
+  })
+  await damage(main, target)
+  const other = { name: 'readonly', description: '', device: new MemoryDevice(MiB), readOnly: true }
+  const served = await serve(t, { exports: [pairExport(target, 'disk'), other], ...options })
+  return { ...served, target, main, memory }
+}
+
+async function damage(main: FaultyDevice, target: RemapTarget): Promise<void> {
+  const sectors = BLOCK / 512
+  main.add(badSectors(['write'], REMAPPED_BLOCK * sectors))
+  await target.write(REMAPPED_BLOCK * BLOCK, [pattern(REMAPPED_BLOCK * BLOCK, BLOCK)])
+  main.add(badSectors(['read'], LOST_BLOCK * sectors + 2, 2))
+  // Fails, and remembers why.
+  await Promise.resolve(target.read(LOST_BLOCK * BLOCK, Buffer.alloc(BLOCK))).catch(() => undefined)
+  main.clear()
+}
