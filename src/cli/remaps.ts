@@ -40,6 +40,6 @@ function remaps(options: RemapsCommandOptions): Promise<void> {
 function describe({ remaps: ranges, total }: Remaps): string {
   const row = (...cells: (string | number)[]): string => cells.map((cell) => String(cell).padStart(14)).join('')
   const rows = ranges.map((range) => row(range['main-sector'], range['spare-sector'], range.sectors, range.state))
-  const rest = ranges.length < total ? [`... ${total - ranges.length} more (--limit)`] : []
+  const rest = ranges.length < total ? [`(${ranges.length} of ${total} ranges: see --limit and --from-sector)`] : []
   return `${[row('main sector', 'spare sector', 'sectors', 'state'), ...rows, ...rest].join('\n')}\n`
 }

@@ -1,8 +1,11 @@
 /** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
 import { Command, Option } from 'commander'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
+import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
+import { takeInheritedSockets } from './activation.js'
+import type { ClientAddresses } from './listen.js'
 import {
   BLOCK_SIZE_HELP,
   mainOption,
@@ -15,11 +18,13 @@ import {
   spareOption,
   type HostPort,
 } from './options.js'
+import { Readiness } from './readiness.js'
 import type { SessionOptions } from './session.js'
 import { Stop } from './stop.js'
+import { addTlsOptions, tlsChoice, type TlsCommandOptions } from './tls.js'
 import { isWorker } from './worker.js'
 
-interface ServeCommandOptions {
+interface ServeCommandOptions extends TlsCommandOptions {
   readonly main: string
   readonly spare: string[]
   readonly name: string
@@ -39,7 +44,7 @@ interface ServeCommandOptions {
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
 const collect = (value: string, previous: string[] = []): string[] => [...previous, parseLocation(value)]
 
-export const serveCommand = (): Command =>
+const withoutTls = (): Command =>
   new Command('serve')
     .description('Serve a main disk over NBD; blocks that go bad move to the spare.')
     .addOption(mainOption())
@@ -65,12 +70,16 @@ export const serveCommand = (): Command =>
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
+
+export const serveCommand = (): Command =>
+  addTlsOptions(withoutTls())
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
       `
 Prints one line on standard output, the NBD URI to connect to, once it accepts connections. SIGTERM and SIGINT stop it
-cleanly. QEMU keeps running across a restart when it connects with reconnect-delay.
+cleanly. QEMU keeps running across a restart when it connects with reconnect-delay. Started with listening sockets
+(LISTEN_FDS, by systemd or libnbd) it serves those, and prints nothing.
 
 Example:
   nbd-remap serve --main /dev/sdb --spare spare.img --create --socket /run/disk.sock --control /run/disk.qmp --supervise
@@ -80,15 +89,32 @@ Example:
 
 /** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
+  const inherited = takeInheritedSockets(options.socket !== undefined || options.listen !== undefined)
   const session = sessionOptions(options)
   const stop = Stop.onSignals()
-  if (options.supervise && !isWorker()) {
-    const { supervise } = await import('./supervisor.js')
-    await supervise(session.address, stop, session.log)
+  if (isWorker()) {
+    const { serveAsWorker } = await import('./session.js')
+    await serveAsWorker(session, stop)
     return
   }
-  const { serveAlone, serveAsWorker } = await import('./session.js')
-  await (isWorker() ? serveAsWorker(session, stop) : serveAlone(session, stop))
+  const addresses = clientAddresses(options, inherited)
+  const readiness = new Readiness({ prints: inherited.length === 0, log: session.log })
+  if (options.supervise) {
+    const { supervise } = await import('./supervisor.js')
+    await supervise(addresses, readiness, stop, session.log)
+  } else {
+    const { serveAlone } = await import('./session.js')
+    await serveAlone(session, addresses, readiness, stop)
+  }
+}
+
+function clientAddresses(
+  { socket, listen }: ServeCommandOptions,
+  inherited: readonly ListenAddress[],
+): ClientAddresses {
+  const [first, ...more] = inherited
+  if (first) return [first, ...more]
+  return [socket === undefined ? (listen ?? LISTEN_DEFAULT) : { path: socket }]
 }
 
 function sessionOptions(options: ServeCommandOptions): SessionOptions {
@@ -103,7 +129,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     main: options.main,
     spare,
     name: options.name,
-    address: options.socket === undefined ? (options.listen ?? LISTEN_DEFAULT) : { path: options.socket },
+    tls: tlsChoice(options),
     control: options.control,
     create: options.create ?? false,
     blockSize: options.blockSize,

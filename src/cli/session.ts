@@ -14,14 +14,17 @@ import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
+import type { ServerTls } from '../server/starttls.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
-import { listenForClients } from './listen.js'
+import { listenForClients, type ClientAddresses } from './listen.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
+import type { Readiness } from './readiness.js'
 import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
+import { loadTls, type TlsChoice } from './tls.js'
 import { WaitingRoom } from './waiting-room.js'
 import { supervisedSockets } from './worker.js'
 
@@ -29,7 +32,7 @@ export interface SessionOptions {
   readonly main: string
   readonly spare: string
   readonly name: string
-  readonly address: { readonly path: string } | { readonly host: string; readonly port: number }
+  readonly tls: TlsChoice | undefined
   readonly control: string | undefined
   readonly create: boolean
   readonly blockSize: number | undefined
@@ -40,14 +43,23 @@ export interface SessionOptions {
 }
 
 /** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
-export async function serveAlone(options: SessionOptions, stop: Stop): Promise<void> {
+export async function serveAlone(
+  options: SessionOptions,
+  addresses: ClientAddresses,
+  readiness: Readiness,
+  stop: Stop,
+): Promise<void> {
+  const tls = loadTls(options.tls)
   const room = new WaitingRoom()
-  const listener = await listenForClients(options.address, room.admit, options.log)
+  const listener = await listenForClients(addresses, room.admit, options.log)
   try {
-    const uri = uriOf(listener.address, options.name)
-    const session = await Session.start(options, uri, stop)
+    const uri = uriOf(listener.address, options)
+    const session = await Session.start(options, uri, stop, tls)
     room.open(session.accept)
-    if (!stop.isRequested) process.stdout.write(`${uri}\n`)
+    if (!stop.isRequested) readiness.ready(uri)
+    void stop.requested.then(() => {
+      readiness.stopping()
+    })
     await session.untilStopped()
   } finally {
     room.close()
@@ -65,8 +77,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
-    const uri = uriOf(supervisor.address, options.name)
-    const session = await Session.start(options, uri, stop)
+    const uri = uriOf(supervisor.address, options)
+    const session = await Session.start(options, uri, stop, loadTls(options.tls))
     room.open(session.accept)
     supervisor.ready(uri)
     await session.untilStopped()
@@ -74,6 +86,13 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     room.close()
     supervisor.disconnect()
   }
+}
+
+interface SessionParts {
+  readonly pair: Pair
+  readonly hub: EventHub
+  readonly control: ControlSocket | undefined
+  readonly tls: ServerTls | undefined
 }
 
 class Session {
@@ -84,17 +103,12 @@ class Session {
   readonly #monitor: QmpMonitor
   readonly #control: ControlSocket | undefined
 
-  private constructor(
-    options: SessionOptions,
-    uri: string,
-    stop: Stop,
-    { pair, hub, control }: { pair: Pair; hub: EventHub; control: ControlSocket | undefined },
-  ) {
+  private constructor(options: SessionOptions, uri: string, stop: Stop, { pair, hub, control, tls }: SessionParts) {
     this.#options = options
     this.#stop = stop
     this.#pair = pair
     this.#control = control
-    this.#server = newServer(options, pair, hub)
+    this.#server = newServer(options, pair, hub, tls)
     this.#monitor = new QmpMonitor({
       version: qmpVersion('nbd-remap', packageVersion()),
       events: CONTROL_EVENTS,
@@ -116,11 +130,11 @@ class Session {
     control?.open(this.#monitor)
   }
 
-  static async start(options: SessionOptions, uri: string, stop: Stop): Promise<Session> {
+  static async start(options: SessionOptions, uri: string, stop: Stop, tls: ServerTls | undefined): Promise<Session> {
     const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
     try {
       const hub = new EventHub(options.log)
-      return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control })
+      return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control, tls })
     } catch (error) {
       control?.close()
       throw error
@@ -175,10 +189,11 @@ class EventHub {
   }
 }
 
-function newServer(options: SessionOptions, pair: Pair, hub: EventHub): NbdServer {
+function newServer(options: SessionOptions, pair: Pair, hub: EventHub, tls: ServerTls | undefined): NbdServer {
   return new NbdServer({
     exports: [pairExport(pair.target, options.name)],
     log: options.log,
+    ...(tls && { tls }),
     onClientConnected: (client) => {
       hub.client('CLIENT_CONNECTED', client)
     },
@@ -222,7 +237,9 @@ function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { ta
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined
 
-function uriOf(bound: BoundAddress, exportName: string): string {
+function uriOf(bound: BoundAddress, { name, tls }: SessionOptions): string {
   const address = 'path' in bound ? { transport: 'unix' as const, ...bound } : { transport: 'tcp' as const, ...bound }
-  return formatNbdUri({ address, exportName, tls: false })
+  const uri = formatNbdUri({ address, exportName: name, tls: tls?.required ?? false })
+  // A socket that was passed in and has no path: how to reach it knows who made it.
+  return 'path' in bound && bound.path === '' ? uri.replace(/\?.*$/, '') : uri
 }

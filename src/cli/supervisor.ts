@@ -10,10 +10,11 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
-import type { BoundAddress, ListenAddress } from '../server/listener.js'
+import type { BoundAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
-import { listenForClients } from './listen.js'
+import { listenForClients, type ClientAddresses } from './listen.js'
+import type { Readiness } from './readiness.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
 import { ignoreError, WORKER_VARIABLE, type Order, type Report, type Role } from './worker.js'
@@ -27,9 +28,9 @@ const RESTART_PAUSE_MAX_MS = 5000
  * Runs until the worker ends on its own account or a stop is wanted; sets the exit code of the process. The worker says
  * itself why it ended.
  */
-export async function supervise(address: ListenAddress, stop: Stop, log: Log): Promise<void> {
-  const supervisor = new Supervisor(stop, log)
-  const listener = await listenForClients(address, supervisor.admit, log)
+export async function supervise(addresses: ClientAddresses, readiness: Readiness, stop: Stop, log: Log): Promise<void> {
+  const supervisor = new Supervisor(readiness, stop, log)
+  const listener = await listenForClients(addresses, supervisor.admit, log)
   try {
     process.exitCode = await supervisor.run(listener.address)
   } finally {
@@ -39,6 +40,7 @@ export async function supervise(address: ListenAddress, stop: Stop, log: Log): P
 }
 
 class Supervisor {
+  readonly #readiness: Readiness
   readonly #stop: Stop
   readonly #log: Log
   readonly #stopPausing = new AbortController()
@@ -48,10 +50,12 @@ class Supervisor {
   #announced = false
   #restartPauseMs = 0
 
-  constructor(stop: Stop, log: Log) {
+  constructor(readiness: Readiness, stop: Stop, log: Log) {
+    this.#readiness = readiness
     this.#stop = stop
     this.#log = log
     void stop.requested.then(() => {
+      readiness.stopping()
       this.#worker?.stop()
       this.#stopPausing.abort()
     })
@@ -85,7 +89,7 @@ class Supervisor {
   }
 
   #onReady(address: BoundAddress, uri: string): void {
-    if (!this.#announced && !this.#stop.isRequested) process.stdout.write(`${uri}\n`)
+    if (!this.#announced && !this.#stop.isRequested) this.#readiness.ready(uri)
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
     if (!this.#stop.isRequested) this.#standby = new Worker({ address, isStandby: true })

@@ -160,10 +160,18 @@ export function tlsReason(error: unknown, peer: 'the server' | 'the client'): st
   const code = codeOf(error)
   const certificate = CERTIFICATE_REASONS.get(code)
   if (certificate !== undefined) return `${peer}'s ${certificate}`
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') return `${peer}'s certificate ${otherName(error)}`
   const known = REASONS.get(code)
   if (known !== undefined) return known.replace('PEER', peer)
   if (!(error instanceof Error)) return code
   return 'reason' in error && typeof error.reason === 'string' ? error.reason : error.message
+}
+
+/** Of what Node.js throws for a certificate that is good, and somebody else's. */
+function otherName(error: unknown): string {
+  const { host, cert } = error as { host?: string; cert?: { subjectaltname?: string; subject?: { CN?: string } } }
+  const names = cert?.subjectaltname ?? cert?.subject?.CN ?? 'nobody'
+  return `is made for '${names}', not for '${host ?? ''}'`
 }
 
 function codeOf(error: unknown): string {

@@ -76,8 +76,6 @@ export class Connection {
     const { promise, resolve } = deferred()
     this.settled = promise
     this.#settle = resolve
-    // A client that shuts down its sending side still gets the replies to what it sent.
-    socket.allowHalfOpen = true
     socket.setNoDelay(true)
     const tls = options.tls === undefined ? 'off' : options.tls.required ? 'required' : 'on'
     this.#handshake = new Handshake(options.exports, options.limits, (data) => this.#socket.write(data), tls)
@@ -88,6 +86,9 @@ export class Connection {
   }
 
   #attach(socket: Socket): void {
+    // A client that shuts down its sending side still gets the replies to what it sent.
+    socket.allowHalfOpen = true
+    this.#reading = true
     socket.on('error', (error) => {
       this.#options.log.debug(`${this.label}: ${error.message}`)
     })

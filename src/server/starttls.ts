@@ -78,6 +78,8 @@ export class ServerTls {
         const refused = failed.authorizationError as unknown
         reject(new TlsError(tlsReason(refused ?? error, 'the client'), { cause: error }))
       })
+      // Nobody who has left half-way comes back to finish.
+      socket.allowHalfOpen = false
       server.emit('connection', socket)
     })
   }

@@ -58,7 +58,7 @@ void t.test('a run leaves JSON, a plot, and a table on standard output', async (
   }
   t.ok((job?.control?.p99Ms ?? 0) > 0, 'the control socket was asked meanwhile')
   const svg = await readFile(plot, 'utf8')
-  t.match(svg, /^<svg [^]*4 KiB random read, queue depth 32[^]*<\/svg>\n$/)
+  t.match(svg, /^<svg [^]*Medians of 1 rounds[^]*4 KiB random read, queue depth 32[^]*<\/svg>\n$/)
 })
 
 void t.test('an interrupted run leaves no process and no file', async (t) => {

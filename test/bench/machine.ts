@@ -6,6 +6,9 @@ import { findProgram } from '../../qemu/index.js'
 import { packageVersion } from '../../src/cli/package-version.js'
 import { GiB } from '../../src/util/units.js'
 
+/** Share of the cores that others may use before the figures are worth a warning. */
+const LOAD_SHARE_MAX = 0.25
+
 export interface Machine {
   readonly cpu: string
   readonly cores: number
@@ -34,6 +37,12 @@ export async function describeMachine(): Promise<Machine> {
 async function versionOf(program: string): Promise<string> {
   const { stdout } = await promisify(execFile)(findProgram(program), ['--version'])
   return /\d+(?:\.\d+)+/.exec(stdout)?.[0] ?? stdout.trim()
+}
+
+/** A warning when others use this machine as well. It stands in the plot, too: nobody shall take such figures for final. */
+export function describeNoise({ cores, loadBefore }: Machine): string | undefined {
+  if (loadBefore <= LOAD_SHARE_MAX * cores) return undefined
+  return `The machine was busy when this began (load ${loadBefore.toFixed(1)} on ${cores} cores): do not rely on these figures`
 }
 
 /** One line, for people. */

@@ -5,7 +5,7 @@
 import { constants } from 'node:os'
 import { writeFile } from 'node:fs/promises'
 import { JOBS } from './jobs.js'
-import { describeMachine, formatMachine, type Machine } from './machine.js'
+import { describeMachine, describeNoise, formatMachine, type Machine } from './machine.js'
 import { parseOptions, type BenchOptions } from './options.js'
 import { plotRatios } from './plot.js'
 import { Progress } from './progress.js'
@@ -13,8 +13,6 @@ import { runJobs } from './run.js'
 import { missesGoal, type JobSummary } from './summary.js'
 import { formatTable } from './table.js'
 
-/** Share of the cores that others may use before the figures are worth a warning. */
-const LOAD_SHARE_MAX = 0.25
 const SIGNIFICANT_DIGITS = 5
 const SIGNAL_EXIT_BASE = 128
 
@@ -41,8 +39,8 @@ async function bench(options: BenchOptions): Promise<void> {
   const jobs = JOBS.filter(({ name }) => options.jobs?.test(name) ?? true)
   if (jobs.length === 0) throw new RangeError(`no job matches; there are: ${JOBS.map(({ name }) => name).join(', ')}`)
   const machine = await describeMachine()
-  if (machine.loadBefore > LOAD_SHARE_MAX * machine.cores)
-    progress.warn(`this machine is busy (load ${machine.loadBefore.toFixed(1)}): the figures will be noisy`)
+  const noise = describeNoise(machine)
+  if (noise !== undefined) progress.warn(noise)
   try {
     const summaries = await runJobs(jobs, { ...options, signal: interruption(), progress })
     await report(summaries, machine, options)
@@ -62,7 +60,8 @@ async function report(jobs: readonly JobSummary[], machine: Machine, options: Be
   else process.stdout.write(`${formatTable(jobs)}${formatMachine(machine)}\n`)
   if (jsonFile !== undefined && jsonFile !== '-') await writeFile(jsonFile, json)
   const subtitle = `Medians of ${rounds} rounds of ${seconds} s; thin line: range over the rounds; upright line: goal`
-  if (plotFile !== undefined) await writeFile(plotFile, plotRatios(jobs, subtitle))
+  const lines = [subtitle, describeNoise(machine) ?? formatMachine(machine)]
+  if (plotFile !== undefined) await writeFile(plotFile, plotRatios(jobs, lines))
 }
 
 /** More digits than were measured would only make every run look different. */

@@ -11,7 +11,7 @@ const VERDICT_WIDTH = 205
 const WIDTH = LABEL_WIDTH + PLOT_WIDTH + VERDICT_WIDTH
 const ROW_HEIGHT = 28
 const BAR_HEIGHT = 14
-const TOP = 56
+const TOP = 76
 const BOTTOM = 30
 
 const TEXT = '#717a85'
@@ -20,7 +20,7 @@ const MET = '#3b82c4'
 const MISSED = '#d2691e'
 
 /** Only jobs with a ratio have a bar; of those that could not run the words stand in its place. */
-export function plotRatios(all: readonly JobSummary[], subtitle: string): string {
+export function plotRatios(all: readonly JobSummary[], subtitles: readonly string[]): string {
   const jobs = all.filter(({ unit }) => unit === 'x')
   const shown = jobs.flatMap(({ goal, range }) => [goal, range?.max ?? 0])
   const max = Math.max(2, Math.ceil(Math.max(...shown) * 2) / 2)
@@ -30,7 +30,7 @@ export function plotRatios(all: readonly JobSummary[], subtitle: string): string
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${escape(TITLE)}"`,
     `  font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="13" fill="${TEXT}">`,
     `<text x="8" y="18" font-size="15" font-weight="600">${escape(TITLE)}</text>`,
-    `<text x="8" y="37" font-size="12">${escape(subtitle)}</text>`,
+    ...subtitles.map((text, n) => `<text x="8" y="${37 + n * 17}" font-size="12">${escape(text)}</text>`),
     ...axis(max, x, height),
     ...jobs.flatMap((job, row) => bar(job, TOP + row * ROW_HEIGHT, x)),
     '</svg>',

@@ -103,7 +103,7 @@ void t.test('a socket of the first server is not taken by the second', async (t)
   const args = ['serve', '--main', pair.main, '--spare', pair.spare]
   const other = join(pair.folder, 'other')
   await undisturbed(t, server, async () => {
-    await fails(t, 1, /another server listens on \S+; give another place with --socket/, [
+    await fails(t, 1, /in use by a running server; give another place with --socket/, [
       ...args,
       '--socket',
       server.socketPath,

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import tls, { type ConnectionOptions } from 'node:tls'
 import type { Test } from 'tap'
 import { ByteReader } from '../../src/nbd/byte-reader.js'
 import * as nbd from '../../src/nbd/protocol.js'
@@ -63,7 +64,8 @@ export class RawClient {
   #closed = false
   #wake: () => void = () => undefined
 
-  private constructor(socket: net.Socket) {
+  /** Takes over a connected socket. */
+  constructor(socket: net.Socket) {
     this.socket = socket
     const ended = (): void => {
       this.#closed = true
@@ -85,6 +87,31 @@ export class RawClient {
       })
       socket.once('error', reject)
     })
+  }
+
+  /**
+   * After `greet`: NBD_OPT_STARTTLS and a TLS handshake, without looking at the server's certificate unless told to.
+   * @throws when there is no TLS
+   */
+  async startTls(options: ConnectionOptions): Promise<RawClient> {
+    this.send(nbd.encodeOption(nbd.NBD_OPT_STARTTLS))
+    const { type } = await this.receiveOptionReply()
+    if (type !== nbd.NBD_REP_ACK) throw new Error(`NBD_OPT_STARTTLS was answered by ${type}`)
+    return this.secure(options)
+  }
+
+  /** The TLS handshake alone. @throws when it fails */
+  async secure(options: ConnectionOptions): Promise<RawClient> {
+    this.socket.removeAllListeners('data').removeAllListeners('end')
+    const socket = tls.connect({ rejectUnauthorized: false, ...options, socket: this.socket })
+    await new Promise<void>((resolve, reject) => {
+      socket.once('secureConnect', resolve)
+      socket.once('error', reject)
+      socket.once('close', () => {
+        reject(new Error('closed during the TLS handshake'))
+      })
+    })
+    return new RawClient(socket)
   }
 
   /** Strings are hex, and may contain spaces. */
@@ -145,8 +172,20 @@ export class RawClient {
   }
 
   /** From the greeting to the transmission phase. With `contexts` these are selected. */
-  async go({ structured = false, extended = false, contexts = [], name = 'main' }: GoOptions = {}): Promise<this> {
+  async go(options: GoOptions = {}): Promise<this> {
     await this.greet()
+    return this.choose(options)
+  }
+
+  /** The same with TLS. */
+  async goSecurely(tlsOptions: ConnectionOptions = {}, options: GoOptions = {}): Promise<RawClient> {
+    await this.greet()
+    const secured = await this.startTls(tlsOptions)
+    return secured.choose(options)
+  }
+
+  /** From the options to the transmission phase. */
+  async choose({ structured = false, extended = false, contexts = [], name = 'main' }: GoOptions = {}): Promise<this> {
     if (structured) await this.option(nbd.NBD_OPT_STRUCTURED_REPLY)
     if (extended) await this.option(nbd.NBD_OPT_EXTENDED_HEADERS)
     if (contexts.length > 0) {

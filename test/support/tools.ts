@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process'
 
 const PACKAGES: Readonly<Record<string, string>> = {
   fio: 'fio',
+  openssl: 'openssl',
   nbdcopy: 'libnbd-bin',
   nbdinfo: 'libnbd-bin',
   '/usr/bin/python3': 'python3-libnbd',

@@ -26,13 +26,15 @@ export class UpstreamServer {
   #exited: Promise<unknown> = Promise.resolve()
   #stderr = ''
 
+  /** @param asReached what is to be done to the plain URI so that a client gets in */
   constructor(
     readonly directory: string,
     exportName: string,
     command: CommandLine,
+    asReached: (uri: string) => string = (uri) => uri,
   ) {
     this.socket = join(directory, 's')
-    this.uri = `nbd+unix:///${exportName}?socket=${this.socket}`
+    this.uri = asReached(`nbd+unix:///${exportName}?socket=${this.socket}`)
     this.#command = command
   }
 
@@ -82,8 +84,13 @@ export async function socketDirectory(t: Test): Promise<string> {
   return directory
 }
 
-export async function startUpstream(t: Test, exportName: string, command: CommandLine): Promise<UpstreamServer> {
-  const server = new UpstreamServer(await socketDirectory(t), exportName, command)
+export async function startUpstream(
+  t: Test,
+  exportName: string,
+  command: CommandLine,
+  asReached?: (uri: string) => string,
+): Promise<UpstreamServer> {
+  const server = new UpstreamServer(await socketDirectory(t), exportName, command, asReached)
   t.teardown(() => server.kill())
   await server.start()
   return server
