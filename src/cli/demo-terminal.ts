@@ -40,7 +40,7 @@ function report(result: DemoResult, { json }: DemoCommandOptions, narrator: Term
   process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
 }
 
-/** Signals that end the demo early but in good order; a second one of the same kind ends it at once. */
+/** Signals that end the demo early but in good order; a second one ends it at once. */
 class Interrupt {
   static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
   readonly #controller = new AbortController()
@@ -48,7 +48,7 @@ class Interrupt {
   exitCode: number | undefined
 
   constructor() {
-    for (const signal of Interrupt.#SIGNALS) process.once(signal, this.#onSignal)
+    for (const signal of Interrupt.#SIGNALS) process.on(signal, this.#onSignal)
   }
 
   get signal(): AbortSignal {
@@ -62,6 +62,10 @@ class Interrupt {
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     this.exitCode = 128 + constants.signals[signal]
     this.#controller.abort(new Error(`interrupted by ${signal}`))
+    // Not at once: a listener that finds no other one ends the process.
+    setImmediate(() => {
+      this.dispose()
+    })
   }
 }
 

@@ -12,6 +12,7 @@ import { ProtocolError } from '../nbd/protocol.js'
 import { TlsError } from '../nbd/tls.js'
 import type { Log } from '../util/log.js'
 import type { Budget } from './budget.js'
+import type { BufferPool } from './buffer-pool.js'
 import type { Export } from './export.js'
 import { Handshake, type HandshakeResult } from './handshake.js'
 import type { Limits } from './limits.js'
@@ -33,6 +34,7 @@ export interface ConnectionOptions {
   readonly exports: readonly Export[]
   readonly limits: Limits
   readonly budget: Budget
+  readonly pool: BufferPool
   readonly log: Log
   readonly tls: ServerTls | undefined
   /** The handshake is done. */
@@ -213,7 +215,7 @@ export class Connection {
 
   #beginTransmission(result: HandshakeResult & { kind: 'transmission' }): void {
     clearTimeout(this.#deadline)
-    const { limits, budget, log } = this.#options
+    const { limits, budget, pool, log } = this.#options
     this.#exportName = result.export.name
     this.#transmission = new Transmission({
       export: result.export,
@@ -222,6 +224,7 @@ export class Connection {
       reader: this.#reader,
       limits,
       budget,
+      pool,
       log,
       client: this.label,
       onProgress: this.#onProgress,

@@ -49,7 +49,7 @@ export const DEFAULT_LIMITS: Limits = {
   optionLengthMax: 64 * KiB,
   requestsInFlightMax: 256,
   bytesInFlightMax: 32 * MiB,
-  bytesOwnMax: 512 * KiB,
+  bytesOwnMax: 256 * KiB,
   bytesSharedMax: 32 * MiB,
   refusedPayloadMax: 256 * MiB,
   stallTimeoutMs: 30_000,

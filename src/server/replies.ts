@@ -31,6 +31,7 @@ import {
   type Request,
 } from '../nbd/protocol.js'
 import { InvariantError } from '../util/assert.js'
+import type { BufferPool } from './buffer-pool.js'
 import type { ReplyStyle } from './negotiation.js'
 import { Slab } from './slab.js'
 
@@ -46,12 +47,17 @@ export interface Replies {
   blockStatus(request: Request, statuses: readonly BlockStatus[]): Buffer
 }
 
-export const repliesFor = (style: ReplyStyle): Replies =>
-  style === 'simple' ? new SimpleReplies() : new ChunkReplies(style === 'extended')
+/** @param pool where large buffers come from, and have to go again once the reply has left */
+export const repliesFor = (style: ReplyStyle, pool: BufferPool): Replies =>
+  style === 'simple' ? new SimpleReplies(pool) : new ChunkReplies(style === 'extended', pool)
 
 class SimpleReplies implements Replies {
   readonly readHeadLength = SIMPLE_REPLY_LENGTH
-  readonly #slab = new Slab()
+  readonly #slab: Slab
+
+  constructor(pool: BufferPool) {
+    this.#slab = new Slab(pool)
+  }
 
   allocateRead({ length }: Request): Buffer {
     return this.#slab.allocate(SIMPLE_REPLY_LENGTH + length)
@@ -84,9 +90,10 @@ class ChunkReplies implements Replies {
   readonly readHeadLength: number
   readonly #headerLength: number
   readonly #isExtended: boolean
-  readonly #slab = new Slab()
+  readonly #slab: Slab
 
-  constructor(isExtended: boolean) {
+  constructor(isExtended: boolean, pool: BufferPool) {
+    this.#slab = new Slab(pool)
     this.#isExtended = isExtended
     this.#headerLength = isExtended ? EXTENDED_CHUNK_HEADER_LENGTH : CHUNK_HEADER_LENGTH
     this.readHeadLength = this.#headerLength + DATA_OFFSET_LENGTH

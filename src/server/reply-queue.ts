@@ -7,6 +7,7 @@
 
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
+import type { BufferPool } from './buffer-pool.js'
 import { PacedWriter } from './paced-writer.js'
 import type { Stall } from './stall.js'
 
@@ -17,6 +18,7 @@ export class ReplyQueue {
   readonly #onGone: (requests: number, bytes: number) => void
   /** Of the replies that the kernel has not taken. */
   readonly #stall: Stall
+  readonly #pool: BufferPool
   #writes = 0
   #bytesLeaving = 0
   #replies: Buffer[] = []
@@ -34,15 +36,17 @@ export class ReplyQueue {
 
   /**
    * `onGone` hears of replies that left (or never will): how many, and the bytes their requests held. `isMoreExpected`
-   * says whether the device still works on requests.
+   * says whether the device still works on requests. Buffers that came from `pool` go back there.
    */
   constructor(
     socket: Socket,
     isMoreExpected: () => boolean,
     onGone: (requests: number, bytes: number) => void,
     stall: Stall,
+    pool: BufferPool,
   ) {
     this.#stall = stall
+    this.#pool = pool
     this.#socket = socket
     this.#paced = socket instanceof TLSSocket ? new PacedWriter(socket) : undefined
     this.#isMoreExpected = isMoreExpected
@@ -73,6 +77,7 @@ export class ReplyQueue {
       this.#bytesLeaving -= bytes
       if (--this.#writes === 0) this.#stall.end()
       else this.#stall.begin(this.#bytesLeaving)
+      for (const reply of replies) this.#pool.release(reply)
       this.#onGone(replies.length, bytes)
     }
     this.#bytesLeaving += bytes

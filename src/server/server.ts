@@ -7,6 +7,7 @@ import type { Socket } from 'node:net'
 import { InvariantError } from '../util/assert.js'
 import { silentLog, type Log } from '../util/log.js'
 import { Budget } from './budget.js'
+import { BufferPool } from './buffer-pool.js'
 import { Connection, type ClientInfo } from './connection.js'
 import type { Export } from './export.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
@@ -31,6 +32,7 @@ export class NbdServer {
   readonly #limits: Limits
   readonly #log: Log
   readonly #budget: Budget
+  readonly #pool = new BufferPool()
   readonly #listeners: Listener[] = []
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
   readonly #connections = new Set<Connection>()
@@ -81,6 +83,7 @@ export class NbdServer {
       exports: this.#options.exports,
       limits: this.#limits,
       budget: this.#budget,
+      pool: this.#pool,
       log: this.#log,
       tls: this.#options.tls,
       onTransmission: ({ info, label }) => {

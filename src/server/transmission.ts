@@ -34,6 +34,7 @@ import { InvariantError } from '../util/assert.js'
 import type { Log } from '../util/log.js'
 import { blockStatuses, statusCost } from './block-status.js'
 import type { Account, Budget } from './budget.js'
+import type { BufferPool } from './buffer-pool.js'
 import { wireError } from './errors.js'
 import { PAYLOAD_MAX, isReadOnly, type Export } from './export.js'
 import type { Limits } from './limits.js'
@@ -54,6 +55,7 @@ export interface TransmissionOptions {
   readonly reader: ByteReader
   readonly limits: Limits
   readonly budget: Budget
+  readonly pool: BufferPool
   readonly log: Log
   /** For log lines: `client 7`. */
   readonly client: string
@@ -104,7 +106,7 @@ export class Transmission {
     const { style, contexts } = options.negotiated
     this.#options = options
     this.#contexts = contexts
-    this.#replies = repliesFor(style)
+    this.#replies = repliesFor(style, options.pool)
     this.#queue = new ReplyQueue(
       options.socket,
       () => this.#inDevice > 0,
@@ -112,6 +114,7 @@ export class Transmission {
         this.#release(requests, bytes)
       },
       new Stall(options.limits),
+      options.pool,
     )
     this.#account = options.budget.open(() => {
       if (this.#incoming !== undefined) this.#incoming.payment = 'done'

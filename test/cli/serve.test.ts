@@ -19,7 +19,7 @@ import {
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
-const ROUNDS = 8
+const ROUNDS = 6
 const BLOCK = 4096
 const BLOCKS = 64
 
@@ -36,6 +36,16 @@ class Writer {
   /** Blocks with a write that was not answered: they hold the old or the new. */
   readonly inFlight = new Map<number, Buffer>()
   rounds = 0
+  #goal = Infinity
+  #reached: () => void = () => undefined
+
+  /** Resolves when that many writes were begun. */
+  reaches(rounds: number): Promise<void> {
+    this.#goal = rounds
+    return new Promise((resolve) => {
+      this.#reached = resolve
+    })
+  }
 
   async run(client: NbdClient): Promise<void> {
     const lanes = Array.from({ length: 8 }, (_, lane) => this.#lane(client, lane))
@@ -46,6 +56,7 @@ class Writer {
     for (let n = 0; ; n++) {
       const block = lane + 8 * (n % (BLOCKS / 8))
       const content = pattern(BLOCK, ++this.rounds)
+      if (this.rounds >= this.#goal) this.#reached()
       this.inFlight.set(block, content)
       try {
         await client.write(block * BLOCK, [content])
@@ -138,7 +149,7 @@ for (const [how, stop] of Object.entries(STOPS)) {
       const client = await server.connect()
       const writer = new Writer()
       const writing = writer.run(client)
-      while (writer.rounds < 500) await new Promise((resolve) => setImmediate(resolve))
+      await writer.reaches(500)
       t.same(await stop(server), { code: 0, signal: null }, server.stderr)
       await writing
       t.equal(server.stdout.split('\n').length, 2, 'one line')
@@ -161,8 +172,7 @@ void t.test('after SIGKILL everything acknowledged is there, and the next owner 
     writer.inFlight.clear()
     const client = await server.connect()
     const writing = writer.run(client)
-    const enough = writer.rounds + 200
-    while (writer.rounds < enough) await new Promise((resolve) => setImmediate(resolve))
+    await writer.reaches(writer.rounds + 200)
     t.same(await server.end('SIGKILL'), { code: null, signal: 'SIGKILL' })
     await writing
     const report = await verify(t, pair.spare)

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { Writable } from 'node:stream'
 import t from 'tap'
+import { BufferPool } from '../../src/server/buffer-pool.js'
 import { ReplyQueue } from '../../src/server/reply-queue.js'
 import { Stall } from '../../src/server/stall.js'
 
@@ -33,7 +34,13 @@ const tick = () => new Promise((resolve) => setImmediate(resolve))
 void t.test('the replies of one tick leave in one write and count until the kernel has them', async (t) => {
   const { socket, writes, takeAll } = slowSocket()
   const gone: [number, number][] = []
-  const queue = new ReplyQueue(socket, nothing, (requests, bytes) => gone.push([requests, bytes]), patient())
+  const queue = new ReplyQueue(
+    socket,
+    nothing,
+    (requests, bytes) => gone.push([requests, bytes]),
+    patient(),
+    new BufferPool(),
+  )
   queue.push(Buffer.from('one'), 10)
   queue.push(Buffer.from('two'), 20)
   await tick()
@@ -56,7 +63,7 @@ void t.test('the replies of one tick leave in one write and count until the kern
 void t.test('replies to a lost socket are given back, too', async (t) => {
   const { socket } = slowSocket()
   let bytesGone = 0
-  const queue = new ReplyQueue(socket, nothing, (_, bytes) => (bytesGone += bytes), patient())
+  const queue = new ReplyQueue(socket, nothing, (_, bytes) => (bytesGone += bytes), patient(), new BufferPool())
   queue.push(Buffer.from('sent'), 1)
   await tick()
   queue.push(Buffer.from('queued'), 2)
@@ -75,6 +82,7 @@ void t.test('replies wait for those that become ready in the same turn, but only
     () => expected > 0,
     () => undefined,
     patient(),
+    new BufferPool(),
   )
   queue.push(Buffer.from('one'), 0)
   await new Promise<void>((resolve) => {
@@ -89,7 +97,13 @@ void t.test('replies wait for those that become ready in the same turn, but only
 
 void t.test('a client that takes nothing is stalled until it has taken all', async (t) => {
   const { socket, takeAll } = slowSocket()
-  const queue = new ReplyQueue(socket, nothing, () => undefined, new Stall({ stallTimeoutMs: 0, bytesPerMsMin: 1000 }))
+  const queue = new ReplyQueue(
+    socket,
+    nothing,
+    () => undefined,
+    new Stall({ stallTimeoutMs: 0, bytesPerMsMin: 1000 }),
+    new BufferPool(),
+  )
   t.notOk(queue.isStalled, 'there is nothing to take')
   queue.push(Buffer.from('one'), 10)
   await tick()

@@ -1,9 +1,10 @@
 import t from 'tap'
+import { BufferPool } from '../../src/server/buffer-pool.js'
 import { Slab } from '../../src/server/slab.js'
 import { KiB } from '../../src/util/units.js'
 
 void t.test('buffers have their length and never overlap', (t) => {
-  const slab = new Slab()
+  const slab = new Slab(new BufferPool())
   const lengths = [16, 4112, 16 * KiB, 16 * KiB + 1, 1, 16 * KiB, 16 * KiB, 16 * KiB, 16 * KiB, 70_000, 0]
   const buffers = lengths.map((length, i) => slab.allocate(length).fill(i + 1))
   for (const [i, buffer] of buffers.entries()) {
