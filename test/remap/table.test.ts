@@ -2,6 +2,7 @@ import t from 'tap'
 import { RemapTable, type Resize } from '../../src/remap/table.js'
 import { Random } from '../../src/util/random.js'
 import { mainBlock, slotNumber } from '../../src/util/units.js'
+import { seededRandom } from '../support/random.js'
 
 const set = (table: RemapTable, block: number, slot = block): void => {
   table.set(mainBlock(block), slotNumber(slot))
@@ -27,9 +28,7 @@ void t.test('grows when the load is over 150 and shrinks when it is under 50, ne
 })
 
 void t.test('agrees with a Map, at random, also for blocks beyond 32 bits', (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
   const blocks = 2 ** 35
   const base = random.pick([0, 2 ** 32 - 300, blocks - 5000])
   const table = new RemapTable(blocks)
@@ -41,10 +40,10 @@ void t.test('agrees with a Map, at random, also for blocks beyond 32 bits', (t) 
       const slot = random.uint32()
       set(table, block, slot)
       map.set(block, slot)
-    } else if (table.delete(mainBlock(block)) !== map.delete(block)) t.fail(`SEED=${seed} step ${step}: delete`)
+    } else if (table.delete(mainBlock(block)) !== map.delete(block)) t.fail(`SEED=${random.seed} step ${step}: delete`)
     const probe = base + random.below(5000)
-    if (table.lookup(mainBlock(probe)) !== map.get(probe)) t.fail(`SEED=${seed} step ${step}: lookup`)
-    if (table.count !== map.size) t.fail(`SEED=${seed} step ${step}: count`)
+    if (table.lookup(mainBlock(probe)) !== map.get(probe)) t.fail(`SEED=${random.seed} step ${step}: lookup`)
+    if (table.count !== map.size) t.fail(`SEED=${random.seed} step ${step}: count`)
   }
   t.same(
     [...table.entries()].sort(([a], [b]) => a - b),
