@@ -1,6 +1,6 @@
 /**
- * The slot table: which main block every spare data block stands for. It lives in memory as the very pages that are on
- * the disk, and is changed by commits only. Durability order of a commit (promise P4):
+ * The slot table: which main block every spare data block stands for. It lives in memory as records, of which the pages are
+ * made that go to the disk, and is changed by commits only. Durability order of a commit (promise P4):
  *
  *   1. flush                     the data blocks that the new slots point to are durable
  *   2. write pages, copy 0; flush
@@ -14,18 +14,16 @@
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
-import { slotNumber, type SlotNumber } from '../util/units.js'
+import { mainBlock, slotNumber, type SlotNumber } from '../util/units.js'
 import { badFirst, choosePage, type BadCopy } from './choose.js'
 import {
   emptyPage,
-  indexInPage,
   PAGE_SIZE,
   pageOf,
   pageSequence,
   readSlot,
   sealPage,
   SLOT_TABLE_COPIES,
-  slotHasLost,
   SLOTS_PER_PAGE,
   slotState,
   writeSlot,
@@ -33,6 +31,7 @@ import {
   type Slot,
   type SlotState,
 } from './format.js'
+import { MAIN_BLOCK_MAX, SlotRecords } from './slot-records.js'
 
 export interface SlotUpdate {
   readonly number: SlotNumber
@@ -61,24 +60,30 @@ export class SlotTable {
   readonly #geometry: Geometry
   readonly #uuid: Buffer
   readonly #log: Log
-  readonly #pages: Buffer[] = []
+  readonly records: SlotRecords
+  /** Number of the first slot among the records, which several spares may share. */
+  readonly #base: number
+  /** Sequence numbers of the pages that are initialised, which are the first ones of the table. */
+  readonly #sequences: number[] = []
   #queue: Commit[] = []
   #committing = false
 
-  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log) {
+  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
+    this.records = records
+    this.#base = base
     this.#device = device
     this.#geometry = geometry
     this.#uuid = uuid
     this.#log = log
   }
 
-  /** Pages in memory, which are the first ones of the table; slots beyond were never used and are free. */
+  /** Slots in pages beyond were never used and are free. */
   get initialisedPages(): number {
-    return this.#pages.length
+    return this.#sequences.length
   }
 
   get initialisedSlots(): number {
-    return Math.min(this.#pages.length * SLOTS_PER_PAGE, this.#geometry.slots)
+    return Math.min(this.#sequences.length * SLOTS_PER_PAGE, this.#geometry.slots)
   }
 
   /** Whether the page of this slot is initialised. */
@@ -87,22 +92,22 @@ export class SlotTable {
   }
 
   get(number: SlotNumber): Slot {
-    return readSlot(this.#page(number), indexInPage(number))
+    this.#assertInitialised(number)
+    return this.records.get(this.#record(number))
   }
 
   state(number: SlotNumber): SlotState {
-    if (number >= this.initialisedSlots) return 'free'
-    return slotState(this.#page(number), indexInPage(number))
+    return this.records.state(this.#record(number))
   }
 
   hasLost(number: SlotNumber): boolean {
-    return slotHasLost(this.#page(number), indexInPage(number))
+    return this.records.hasLost(this.#record(number))
   }
 
   /** Number of slots that are not free. */
   countUsed(): number {
     let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (this.state(slotNumber(n)) !== 'free') used++
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.records.isFree(this.#record(n))) used++
     return used
   }
 
@@ -111,7 +116,7 @@ export class SlotTable {
     const end = this.initialisedSlots
     for (let n = 0; n < end; n++) {
       const number = slotNumber(n)
-      if (this.state(number) !== 'free') yield { number, slot: this.get(number) }
+      if (!this.records.isFree(this.#record(number))) yield { number, slot: this.records.get(this.#record(number)) }
     }
   }
 
@@ -130,7 +135,7 @@ export class SlotTable {
           this.#uuid,
           first + n,
         )
-        this.#pages.push(choice.kind === 'chosen' ? choice.page : emptyPage())
+        this.#take(choice.kind === 'chosen' ? choice.page : emptyPage())
         if (choice.bad.length > 0) findings.push({ page: first + n, bad: choice.bad, lost: choice.kind === 'lost' })
       }
     }
@@ -153,15 +158,15 @@ export class SlotTable {
    * header afterwards, and only then commits slots in them. @throws DeviceError
    */
   async initialise(pages: number): Promise<void> {
-    const first = this.#pages.length
+    const first = this.#sequences.length
     assert(pages <= this.#geometry.slotPages, `slot page ${pages - 1} lies outside the table`)
-    for (let page = first; page < pages; page++) this.#pages.push(emptyPage())
+    for (let page = first; page < pages; page++) this.#sequences.push(0)
     try {
       for (let from = first; from < pages; from += PAGES_PER_STEP) {
         await this.#writePages(range(from, Math.min(from + PAGES_PER_STEP, pages)))
       }
     } catch (error) {
-      this.#pages.length = first
+      this.#sequences.length = first
       throw error
     }
   }
@@ -193,11 +198,27 @@ export class SlotTable {
     this.#committing = false
   }
 
-  /** Changes the pages in memory. @returns the pages touched, each once */
+  /** The next page as the disk has it. */
+  #take(page: Buffer): void {
+    const first = this.#sequences.length * SLOTS_PER_PAGE
+    this.#sequences.push(pageSequence(page))
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      if (slotState(page, n) === 'free') continue
+      const slot = readSlot(page, n)
+      // What no disk has stays what no disk has: a page with a good checksum may still say anything.
+      this.records.put(this.#record(first + n), {
+        ...slot,
+        mainBlock: mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX)),
+      })
+    }
+  }
+
+  /** Changes the records. @returns the pages touched, each once */
   #apply(updates: readonly SlotUpdate[]): number[] {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
-      writeSlot(this.#page(number), indexInPage(number), slot)
+      this.#assertInitialised(number)
+      this.records.put(this.#record(number), slot)
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
@@ -206,12 +227,12 @@ export class SlotTable {
   /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
   async #writePages(numbers: readonly number[], copies = badFirst(SLOT_TABLE_COPIES, [])): Promise<void> {
     if (numbers.length === 0) return
-    const sequences = numbers.map((number) => pageSequence(this.#pageAt(number)) + 1)
+    for (const number of numbers) this.#sequences[number] = (this.#sequences[number] ?? 0) + 1
     let failure: unknown
     let written = 0
     for (const copy of copies) {
       try {
-        await this.#writeCopy(copy, numbers, sequences)
+        await this.#writeCopy(copy, numbers)
         written++
       } catch (error) {
         if (!(error instanceof DeviceError)) throw error
@@ -223,14 +244,22 @@ export class SlotTable {
     if (written === 0) throw failure
   }
 
-  async #writeCopy(copy: number, numbers: readonly number[], sequences: readonly number[]): Promise<void> {
+  async #writeCopy(copy: number, numbers: readonly number[]): Promise<void> {
     for (const run of runsOf(numbers)) {
-      const chunks = run.map(({ number, index }) =>
-        sealPage(this.#pageAt(number), { uuid: this.#uuid, page: number, copy }, sequences[index] ?? 0),
-      )
-      await this.#device.write(this.#pageOffset(copy, run[0]?.number ?? 0), chunks)
+      const chunks = run.map((number) => this.#sealedPage(number, copy))
+      await this.#device.write(this.#pageOffset(copy, run[0] ?? 0), chunks)
     }
     await this.#device.flush()
+  }
+
+  #sealedPage(number: number, copy: number): Buffer {
+    const page = emptyPage()
+    const first = number * SLOTS_PER_PAGE
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      const record = this.#record(first + n)
+      if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
+    }
+    return sealPage(page, { uuid: this.#uuid, page: number, copy }, this.#sequences[number] ?? 0)
   }
 
   /** One read for all, and page by page only when that fails, so that one bad sector costs one page. */
@@ -259,26 +288,24 @@ export class SlotTable {
     return (this.#geometry.slotTableOffsets[copy] ?? 0) + page * PAGE_SIZE
   }
 
-  #page(number: SlotNumber): Buffer {
-    return this.#pageAt(pageOf(number))
+  #record(number: number): SlotNumber {
+    return slotNumber(this.#base + number)
   }
 
-  #pageAt(page: number): Buffer {
-    const buffer = this.#pages[page]
-    assert(buffer !== undefined, `slot page ${page} is not initialised`)
-    return buffer
+  #assertInitialised(number: SlotNumber): void {
+    assert(this.has(number), `slot ${number} is not initialised`)
   }
 }
 
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, n) => from + n)
 
-/** Neighbouring page numbers as runs, so that they leave in one write. `index` is the place in `numbers`. */
-function runsOf(numbers: readonly number[]): { number: number; index: number }[][] {
-  const runs: { number: number; index: number }[][] = []
-  for (const [index, number] of numbers.entries()) {
+/** Neighbouring page numbers as runs, so that they leave in one write. */
+function runsOf(numbers: readonly number[]): number[][] {
+  const runs: number[][] = []
+  for (const number of numbers) {
     const last = runs.at(-1)
-    if (last?.at(-1)?.number === number - 1) last.push({ number, index })
-    else runs.push([{ number, index }])
+    if (last?.at(-1) === number - 1) last.push(number)
+    else runs.push([number])
   }
   return runs
 }
