@@ -7,6 +7,7 @@
  */
 
 import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import { ByteReader } from '../nbd/byte-reader.js'
 import { ProtocolError } from '../nbd/protocol.js'
 import { TlsError } from '../nbd/tls.js'
@@ -58,6 +59,7 @@ export class Connection {
   readonly #options: ConnectionOptions
   readonly #reader = new ByteReader()
   #handshake: Handshake
+  /** Of the handshake, or of the last replies. */
   #deadline: NodeJS.Timeout | undefined
   #transmission: Transmission | undefined
   #exportName: string | undefined
@@ -101,7 +103,21 @@ export class Connection {
 
   readonly #onEnd = (): void => {
     this.#sawEnd = true
+    if (this.#socket instanceof TLSSocket) this.#awaitLastReplies(this.#socket)
     this.#pump()
+  }
+
+  /**
+   * Written over TLS to a client that is gone without a word, a reply in Node.js neither leaves nor fails. So a client that
+   * has ended its side is given up when it takes none of its last replies any more.
+   */
+  #awaitLastReplies(socket: Socket, bytesBefore = 0): void {
+    clearTimeout(this.#deadline)
+    this.#deadline = setTimeout(() => {
+      const { bytesWritten } = socket
+      if (this.#transmission?.isInDevice || bytesWritten > bytesBefore) this.#awaitLastReplies(socket, bytesWritten)
+      else this.#drop('it is gone, and did not say so')
+    }, this.#options.limits.closeTimeoutMs)
   }
 
   readonly #onDrain = (): void => {

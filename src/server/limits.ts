@@ -38,7 +38,7 @@ export interface Limits {
    */
   readonly stallTimeoutMs: number
   readonly bytesPerMsMin: number
-  /** How long `close()` waits for clients to take their last replies. */
+  /** How long `close()` waits for clients to take their last replies, and how long a TLS client that ended its side may rest. */
   readonly closeTimeoutMs: number
 }
 

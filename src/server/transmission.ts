@@ -136,6 +136,11 @@ export class Transmission {
     return this.#requests
   }
 
+  /** The device works on requests. */
+  get isInDevice(): boolean {
+    return this.#inDevice > 0
+  }
+
   /**
    * The client, and not the device, is why bytes are held that others could use: it does not send what it announced, or
    * does not take its replies.

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ConnectionOptions, SecureVersion } from 'node:tls'
+import { Duplex } from 'node:stream'
+import { connect as connectTls, type ConnectionOptions, type SecureVersion } from 'node:tls'
 import t, { type Test } from 'tap'
 import { PSK_CIPHERS } from '../../src/nbd/tls.js'
 import * as nbd from '../../src/nbd/protocol.js'
@@ -402,4 +403,44 @@ void t.test('files that cannot be used are refused with one sentence', (t) => {
   refuse({ pskFile: join(server, 'server-cert.pem') }, /^line 1 of .* is not NAME:KEY/)
   t.ok(new ServerTls({ pskFile }, { required: true }))
   t.end()
+})
+
+/**
+ * Ends the TLS handshake, sends `data` and is gone, all at once: what the server then sends of its own side of the
+ * handshake cannot arrive.
+ */
+async function vanishAfter(client: RawClient, data: Buffer): Promise<void> {
+  const { socket } = client
+  client.send(nbd.encodeOption(nbd.NBD_OPT_STARTTLS))
+  await client.receiveOptionReply()
+  socket.removeAllListeners('data')
+  const held: Buffer[] = []
+  const wire = new Duplex({
+    read: () => undefined,
+    write: (chunk: Buffer, _encoding, done) => {
+      // The first thing is the ClientHello, which must be answered.
+      if (socket.bytesRead > nbd.GREETING_LENGTH + nbd.OPTION_REPLY_HEADER_LENGTH) held.push(chunk)
+      else socket.write(chunk)
+      done()
+    },
+  })
+  socket.on('data', (chunk: Buffer) => wire.push(chunk))
+  const secured = connectTls({ socket: wire, rejectUnauthorized: false })
+  secured.on('error', () => undefined)
+  await new Promise((resolve) => secured.write(data, resolve))
+  socket.write(Buffer.concat(held), () => socket.destroy())
+}
+
+void t.test('a client that vanishes at the end of its TLS handshake is let go', async (t) => {
+  const { connect, server, served } = await serveTls(t, PLAIN_SERVER, { limits: { closeTimeoutMs: 20 } })
+  // More than the server reads at once, so that it has nothing to answer when it ends its side of the handshake.
+  const long = nbd.encodeOption(77, Buffer.alloc(64 * KiB))
+  const go = nbd.encodeOption(nbd.NBD_OPT_GO, nbd.encodeInfoRequest({ name: 'main', infos: [] }))
+  const request = nbd.encodeRequest({ flags: 0, type: nbd.NBD_CMD_FLUSH, cookie: 1n, offset: 0, length: 0 })
+  const client = await connect()
+  await client.greet()
+  await vanishAfter(client, Buffer.concat([long, go, request]))
+  await until(() => served() === 1)
+  await until(() => server.clients.length === 0 && server.bytesInFlight === 0)
+  t.equal(served(), 1)
 })
