@@ -88,6 +88,23 @@ export class SlotRecords {
     return ((this.#chunks[number >>> CHUNK_BITS]?.[(number & SLOT_MASK) * WORDS + 2] ?? 0) & LOST_BIT) !== 0
   }
 
+  /** Takes over what `other` knows of its slots from 0 to `count`, under numbers that begin with `base`. */
+  adopt(other: SlotRecords, base: number, count: number): void {
+    for (let n = 0; n < count; n++) {
+      const slot = n as SlotNumber
+      if (!other.isFree(slot)) this.put((base + n) as SlotNumber, other.get(slot))
+    }
+  }
+
+  /** These slots are free from now on. None of them may be linked. */
+  forget(base: number, count: number): void {
+    for (let number = base; number < base + count; number++) {
+      const words = this.#chunks[number >>> CHUNK_BITS]
+      const at = (number & SLOT_MASK) * WORDS
+      words?.fill(0, at, at + WORDS)
+    }
+  }
+
   // --- For the remap table -----------------------------------------------------------------------------------------
 
   /** The link of a slot: the number of the next one plus one, or 0. */

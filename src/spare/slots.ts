@@ -60,21 +60,30 @@ export class SlotTable {
   readonly #geometry: Geometry
   readonly #uuid: Buffer
   readonly #log: Log
-  readonly records: SlotRecords
+  #records = new SlotRecords()
   /** Number of the first slot among the records, which several spares may share. */
-  readonly #base: number
+  #base = 0
   /** Sequence numbers of the pages that are initialised, which are the first ones of the table. */
   readonly #sequences: number[] = []
   #queue: Commit[] = []
   #committing = false
 
-  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
-    this.records = records
-    this.#base = base
+  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log) {
     this.#device = device
     this.#geometry = geometry
     this.#uuid = uuid
     this.#log = log
+  }
+
+  get records(): SlotRecords {
+    return this.#records
+  }
+
+  /** Goes on in `records`, in which slot 0 has the number `base`. */
+  share(records: SlotRecords, base: number): void {
+    records.adopt(this.#records, base, this.initialisedSlots)
+    this.#records = records
+    this.#base = base
   }
 
   /** Slots in pages beyond were never used and are free. */
@@ -93,21 +102,21 @@ export class SlotTable {
 
   get(number: SlotNumber): Slot {
     this.#assertInitialised(number)
-    return this.records.get(this.#record(number))
+    return this.#records.get(this.#record(number))
   }
 
   state(number: SlotNumber): SlotState {
-    return this.records.state(this.#record(number))
+    return this.#records.state(this.#record(number))
   }
 
   hasLost(number: SlotNumber): boolean {
-    return this.records.hasLost(this.#record(number))
+    return this.#records.hasLost(this.#record(number))
   }
 
   /** Number of slots that are not free. */
   countUsed(): number {
     let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.records.isFree(this.#record(n))) used++
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.#records.isFree(this.#record(n))) used++
     return used
   }
 
@@ -116,7 +125,7 @@ export class SlotTable {
     const end = this.initialisedSlots
     for (let n = 0; n < end; n++) {
       const number = slotNumber(n)
-      if (!this.records.isFree(this.#record(number))) yield { number, slot: this.records.get(this.#record(number)) }
+      if (!this.#records.isFree(this.#record(number))) yield { number, slot: this.#records.get(this.#record(number)) }
     }
   }
 
@@ -206,7 +215,7 @@ export class SlotTable {
       if (slotState(page, n) === 'free') continue
       const slot = readSlot(page, n)
       // What no disk has stays what no disk has: a page with a good checksum may still say anything.
-      this.records.put(this.#record(first + n), {
+      this.#records.put(this.#record(first + n), {
         ...slot,
         mainBlock: mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX)),
       })
@@ -218,7 +227,7 @@ export class SlotTable {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
       this.#assertInitialised(number)
-      this.records.put(this.#record(number), slot)
+      this.#records.put(this.#record(number), slot)
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
@@ -257,7 +266,7 @@ export class SlotTable {
     const first = number * SLOTS_PER_PAGE
     for (let n = 0; n < SLOTS_PER_PAGE; n++) {
       const record = this.#record(first + n)
-      if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
+      if (!this.#records.isFree(record)) writeSlot(page, n, this.#records.get(record))
     }
     return sealPage(page, { uuid: this.#uuid, page: number, copy }, this.#sequences[number] ?? 0)
   }
