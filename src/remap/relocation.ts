@@ -47,7 +47,7 @@ const ROUNDS_MAX = 4
 
 /** @throws whatever the mover throws; how far it came is known to the mover */
 export async function relocate(options: RelocationOptions): Promise<void> {
-  const { blocks, lock, mover, copies, progress } = options
+  const { blocks, lock, copies, progress } = options
   const dirty = new DirtyBlocks(blocks)
   const unwatch = copies
     ? lock.watch(blocks, (start, end) => {
@@ -66,7 +66,6 @@ export async function relocate(options: RelocationOptions): Promise<void> {
   } finally {
     unwatch()
   }
-  void mover
 }
 
 async function copyAll({ lock, blocks, mover, progress }: RelocationOptions, dirty: DirtyBlocks, pacer: Pacer) {

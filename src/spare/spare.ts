@@ -11,7 +11,7 @@ import type { Log } from '../util/log.js'
 import type { SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
-import { geometryProblem, type BadCopy } from './choose.js'
+import { ageProblem, geometryProblem, type BadCopy } from './choose.js'
 import {
   encodeHeader,
   FORMAT_VERSION,
@@ -50,6 +50,7 @@ export class Spare {
   readonly #allocator: Allocator
   #header: Header
   #initialising: Promise<void> = Promise.resolve()
+  #headerUpdates: Promise<void> = Promise.resolve()
 
   private constructor(device: Device, header: Header, slots: SlotTable, findings: OpenFindings, log: Log) {
     this.device = device
@@ -58,6 +59,7 @@ export class Spare {
     this.#header = header
     this.#log = log
     this.#allocator = new Allocator(header.geometry.slots, slots.countUsed(), (number) => slots.state(number))
+    slots.header = { sequence: header.sequence, save: () => this.#updateHeader({}) }
   }
 
   /**
@@ -78,8 +80,9 @@ export class Spare {
     const header = newHeader(uuid, geometry, pages, main)
     encodeHeader(header, 0) // throws when it does not fit, while the disk is still as it was
     await wipeHeaders(device)
-    await new SlotTable(device, geometry, uuid, log).initialise(pages)
-    await writeHeader(device, header, log)
+    const slots = new SlotTable(device, geometry, uuid, log)
+    await slots.initialise(pages)
+    await writeHeader(device, { ...header, notes: { ...header.notes, slotTable: slots.record(pages) } }, log)
   }
 
   /**
@@ -94,7 +97,9 @@ export class Spare {
     const problem = geometryProblem(header.geometry, device.size)
     if (problem) throw new RefusedError(`spare ${device.name} is refused: ${problem}`)
     const slots = new SlotTable(device, header.geometry, header.uuid, log)
-    const pages = await slots.load(header.initialisedPages)
+    const pages = await slots.load(header.initialisedPages, header.notes.slotTable?.staleCopies)
+    const tooOld = pages.some(({ lost }) => lost) ? undefined : ageProblem(header, slots.age)
+    if (tooOld) throw new RefusedError(`spare ${device.name} is refused: ${tooOld}`)
     return new Spare(device, header, slots, { headerCopies: choice.bad, pages }, log)
   }
 
@@ -189,10 +194,20 @@ export class Spare {
     return step
   }
 
-  async #updateHeader(change: Partial<Header>, bad: readonly number[] = []): Promise<void> {
+  /** One update at a time: of two at once, two copies would be in flight. */
+  #updateHeader(change: Partial<Header>, bad: readonly number[] = []): Promise<void> {
+    const update = this.#headerUpdates.then(() => this.#writeHeader(change, bad))
+    this.#headerUpdates = update.catch(() => undefined)
+    return update
+  }
+
+  async #writeHeader(change: Partial<Header>, bad: readonly number[]): Promise<void> {
     const next = { ...this.#header, ...change, sequence: this.#header.sequence + 1 }
-    await writeHeader(this.device, next, this.#log, bad)
-    this.#header = next
+    const slotTable = this.slots.record(next.initialisedPages)
+    const header = { ...next, notes: { ...next.notes, slotTable } }
+    await writeHeader(this.device, header, this.#log, bad)
+    this.#header = header
+    this.slots.header = { ...this.slots.header, sequence: header.sequence }
   }
 }
 

@@ -20,6 +20,7 @@ import {
   SLOTS_MAX,
   SLOTS_PER_PAGE,
   spareSizeMin,
+  STALE_RUNS_MAX,
   writeSlot,
   type Header,
 } from '../../src/spare/format.js'
@@ -91,7 +92,11 @@ const HEADER: Header = {
   clean: true,
   geometry: GEOMETRY,
   initialisedPages: 0x3456,
-  notes: { main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] }, createdAt: '2026-01-31T12:00:00.000Z' },
+  notes: {
+    main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] },
+    createdAt: '2026-01-31T12:00:00.000Z',
+    slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
+  },
 }
 
 void t.test('the layout: header copies and slot tables stand where the table says', (t) => {
@@ -175,6 +180,9 @@ void t.test('the notes: the table has every key', (t) => {
   const keys = document.table('Header', 'key').rows.map(([key]) => key)
   const { main, ...others } = HEADER.notes
   t.same(keys, [...Object.keys(main).map((key) => `main.${key}`), ...Object.keys(others)])
+  const parts = document.table('Header and slot table watch each other', 'part').rows.map(([part]) => part)
+  t.same(parts, Object.keys(others.slotTable ?? {}))
+  t.match(document.text, `at most ${STALE_RUNS_MAX} times`)
   t.end()
 })
 
@@ -189,12 +197,17 @@ void t.test('a slot page and its slots: every field stands at its offset', (t) =
     lostMask: 1n << 63n,
   } as const
   writeSlot(page, 168, slot)
-  sealPage(page, { uuid: HEADER.uuid, page: 0x33445566, copy: 1 }, 0x4455_6677_8899)
+  sealPage(page, { uuid: HEADER.uuid, page: 0x33445566, copy: 1 }, 0x4455_6677_8899, 0x5566_7788_99aa)
   const { magic, crc, uuid, slots, ...numbers } = valuesOf(page, pageFields)
   t.equal(String(magic), 'SLOT')
   t.equal(crc, checksumOf(page, 4))
   t.same(uuid, HEADER.uuid.subarray(0, 8))
-  t.same(numbers, { sequence: 0x4455_6677_8899, page: 0x33445566, copy: 1 })
+  t.same(numbers, {
+    sequence: 0x4455_6677_8899,
+    page: 0x33445566,
+    copy: 1,
+    headerSequence: 0x5566_7788_99aa,
+  })
   const slotFields = fieldsOf(document.table('Slot', 'offset'))
   assertNoGaps(t, slotFields, 24)
   t.equal(SLOTS_PER_PAGE * 24, (slots as Buffer).length)

@@ -4,6 +4,7 @@ import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../
 import { SlotRecords } from '../../src/spare/slot-records.js'
 import { Random } from '../../src/util/random.js'
 import { mainBlock, slotNumber, type SlotNumber } from '../../src/util/units.js'
+import { seededRandom } from '../support/random.js'
 
 /** A table with the records that its entries are, and what it tells of its resizes. */
 class Subject {
@@ -47,9 +48,8 @@ void t.test('grows when the load is over 150 and shrinks when it is under 50, ne
 })
 
 void t.test('agrees with a Map, at random, while it is resized, also for blocks beyond 32 bits', (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
+  const { seed } = random
   const blocks = 2 ** 35
   const base = random.pick([0, 2 ** 32 - 300, blocks - 50_000])
   const subject = new Subject(blocks)

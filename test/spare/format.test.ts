@@ -115,6 +115,9 @@ void t.test('a header that is sealed but impossible counts as damaged', (t) => {
     { ...sampleHeader, notes: { main: { id: 'x', location: 5, fingerprint: [] } } },
     { ...sampleHeader, notes: { main: { id: 'x', location: 'y', fingerprint: ['z'] } } },
     { ...sampleHeader, initialisedPages: sampleHeader.geometry.slotPages + 1 },
+    ...[null, {}, { sequenceSum: -1, staleCopies: [] }, { sequenceSum: 1, staleCopies: [[2, 0, 1]] }].map(
+      (slotTable) => ({ ...sampleHeader, notes: { ...sampleHeader.notes, slotTable } }),
+    ),
   ]
   for (const header of impossible) t.equal(decodeHeader(encodeHeader(header as never, 0), 0).kind, 'damaged')
   t.throws(

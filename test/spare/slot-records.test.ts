@@ -1,8 +1,9 @@
 import t from 'tap'
 import { type Slot, type SlotState } from '../../src/spare/format.js'
 import { MAIN_BLOCK_MAX, SlotRecords } from '../../src/spare/slot-records.js'
-import { Random } from '../../src/util/random.js'
+import type { Random } from '../../src/util/random.js'
 import { mainBlock, slotNumber } from '../../src/util/units.js'
+import { seededRandom } from '../support/random.js'
 
 const FREE: Slot = { state: 'free', mainBlock: mainBlock(0), generation: 0, lostMask: 0n }
 
@@ -16,8 +17,7 @@ function drawSlot(random: Random): Slot {
 }
 
 void t.test('what is put is what is got, from the first slot to the last', (t) => {
-  const random = new Random(process.env['SEED'])
-  t.comment(`SEED=${random.seed}`)
+  const random = seededRandom(t)
   const records = new SlotRecords()
   const numbers = [0, 1, 65_535, 65_536, 2 ** 31, 2 ** 32 - 2].map(slotNumber)
   t.same(

@@ -1,13 +1,12 @@
 import t from 'tap'
 import { RangeSet } from '../../src/util/range-set.js'
-import { Random } from '../../src/util/random.js'
+import { seededRandom } from '../support/random.js'
 
 const membersOf = (set: RangeSet): number[] =>
   [...set.pieces()].flatMap(({ start, end }) => Array.from({ length: end - start }, (_, n) => start + n))
 
 void t.test('it agrees with a sorted list of its members', (t) => {
-  const random = new Random(process.env['SEED'])
-  t.comment(`SEED=${random.seed}`)
+  const random = seededRandom(t)
   for (let round = 0; round < 200; round++) {
     const set = new RangeSet(1)
     const members: number[] = []
