@@ -14,6 +14,27 @@ export const CONTROL_EVENTS = {
       'lost-sectors': { kind: 'size' },
     },
   },
+  REMAP_REMOVED: {
+    description: 'Blocks are served from the main disk again',
+    data: { 'main-sector': { kind: 'size' }, 'spare-sector': { kind: 'size' }, sectors: { kind: 'size' } },
+  },
+  REMAP_BATCH: {
+    description: 'So many ranges were remapped or moved back at once that each one is not announced',
+    data: {
+      operation: { kind: 'enum', values: ['add', 'remove'] },
+      ranges: { kind: 'size' },
+      blocks: { kind: 'size' },
+    },
+  },
+  REMAP_PROGRESS: {
+    description: 'Remapping or moving back takes longer than two seconds',
+    data: {
+      operation: { kind: 'enum', values: ['add', 'remove'] },
+      phase: { kind: 'enum', values: ['copying', 'changing-over'] },
+      'done-blocks': { kind: 'size' },
+      'total-blocks': { kind: 'size' },
+    },
+  },
   IO_ERROR: {
     description: 'A disk failed a request',
     data: {

@@ -19,6 +19,15 @@ export interface RemapEvents {
     action: 'remapped' | 'recovered' | 'report'
   }
   TABLE_RESIZED: { from: number; to: number; remaps: number }
+  REMAP_REMOVED: { 'main-sector': number; 'spare-sector': number; sectors: number }
+  /** In place of many REMAP_ADDED or REMAP_REMOVED. */
+  REMAP_BATCH: { operation: 'add' | 'remove'; ranges: number; blocks: number }
+  REMAP_PROGRESS: {
+    operation: 'add' | 'remove'
+    phase: 'copying' | 'changing-over'
+    'done-blocks': number
+    'total-blocks': number
+  }
   SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
   SPARE_EXHAUSTED: { 'total-blocks': number }
   METADATA_REPAIRED: { structure: 'header' | 'slot-page'; number: number; copies: number[]; reason: string }

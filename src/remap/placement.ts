@@ -44,12 +44,19 @@ export class InDoubtError extends Error {
   override name = 'InDoubtError'
 }
 
+/** A remap that is not needed any more. */
+export interface OldRemap {
+  readonly block: MainBlock
+  readonly slot: SlotNumber
+}
+
 interface Placed {
   readonly remap: NewRemap
   readonly slot: SlotNumber
 }
 
 const RETIRED: Omit<Slot, 'generation'> = { state: 'retired', mainBlock: mainBlock(0), lostMask: 0n }
+const FREE: Omit<Slot, 'generation'> = { ...RETIRED, state: 'free' }
 /** SPARE_LOW is sent when the free blocks fall below this share of all. */
 const LOW_SHARE = 0.1
 
@@ -77,9 +84,10 @@ export class Placement {
 
   /**
    * Places all of `remaps`, sharing flushes and slot pages; none of them is in force unless all are durable.
+   * @param isQuiet nobody wants an event for each
    * @throws SpareExhaustedError, InDoubtError; DeviceError when nothing was committed because the spare does not answer
    */
-  async place(remaps: readonly NewRemap[]): Promise<void> {
+  async place(remaps: readonly NewRemap[], isQuiet = false): Promise<void> {
     const placed: Placed[] = []
     const failed: SlotNumber[] = []
     try {
@@ -87,13 +95,55 @@ export class Placement {
       await this.#commit(placed)
     } catch (error) {
       this.#spare.release(placed.map(({ slot }) => slot))
-      await this.#retireLater(failed)
+      await this.retireLater(failed)
       throw error
     }
     for (const { remap, slot } of placed) this.#table.set(remap.block, slot)
-    for (const run of joinNeighbours(placed)) this.#emitAdded(run)
+    if (!isQuiet) for (const run of joinNeighbours(placed)) this.#emitAdded(run)
     this.#reportLevel()
-    await this.#retireLater([...failed, ...placed.flatMap(({ remap }) => remap.retires ?? [])])
+    await this.retireLater([...failed, ...placed.flatMap(({ remap }) => remap.retires ?? [])])
+  }
+
+  /**
+   * Frees the slots of blocks that main has again, durably there. The table is told first: a record that is free stands
+   * for no block. The caller holds the blocks, so nobody asks meanwhile.
+   * @throws InDoubtError; DeviceError when nothing was committed, and the remaps are in force as before
+   */
+  async remove(remaps: readonly OldRemap[], isQuiet = false): Promise<void> {
+    if (remaps.length === 0) return
+    for (const { block } of remaps) this.#table.delete(block)
+    try {
+      await this.#commitUpdates(
+        remaps.map(({ slot }) => ({ number: slot, slot: { ...FREE, generation: this.#generation++ } })),
+      )
+    } catch (error) {
+      if (error instanceof InDoubtError) for (const { block } of remaps) this.inDoubt.add(block)
+      else for (const { block, slot } of remaps) this.#table.set(block, slot)
+      throw error
+    }
+    if (!isQuiet) this.#emitRemoved(remaps)
+    this.#reportLevel()
+  }
+
+  #emitRemoved(remaps: readonly OldRemap[]): void {
+    const sectors = this.#spare.blockSize / SECTOR_SIZE
+    let run: { first: OldRemap; count: number } | undefined
+    const emit = (): void => {
+      if (run === undefined) return
+      this.#emit('REMAP_REMOVED', {
+        'main-sector': run.first.block * sectors,
+        'spare-sector': run.first.slot * sectors,
+        sectors: run.count * sectors,
+      })
+    }
+    for (const remap of remaps) {
+      if (run && run.first.block + run.count === remap.block && run.first.slot + run.count === remap.slot) run.count++
+      else {
+        emit()
+        run = { first: remap, count: 1 }
+      }
+    }
+    emit()
   }
 
   /** Changes the lost mask of a slot in use, durably. @throws InDoubtError, DeviceError */
@@ -158,7 +208,8 @@ export class Placement {
    * written together any may be the only one to survive a power cut, and a block whose old slot is gone and whose new
    * one never arrived would read as what main holds. Two slots for one block do no harm, the newer one wins.
    */
-  async #retireLater(slots: readonly SlotNumber[]): Promise<void> {
+  async retireLater(slots: readonly SlotNumber[]): Promise<void> {
+    if (slots.length === 0) return
     try {
       await this.retire(slots)
     } catch (error) {

@@ -6,8 +6,9 @@
  */
 import { Pacer } from '../util/pacer.js'
 import type { RangeLock } from '../util/range-lock.js'
-import { RangeSet } from '../util/range-set.js'
+import type { RangeSet } from '../util/range-set.js'
 import { mainBlock, type MainBlock } from '../util/units.js'
+import type { Progress } from './progress.js'
 
 export interface Run {
   readonly first: MainBlock
@@ -16,13 +17,21 @@ export interface Run {
   readonly index: number
 }
 
+/** Blocks that change over together: those with the indices from `from` to `to`, `to` not among them. All are held. */
+export interface Window {
+  readonly from: number
+  readonly to: number
+  /** Whether a client may have written to the block with this index since the relocation began. */
+  readonly wasWritten: (index: number) => boolean
+}
+
 export interface Mover {
   /** Copies the content. Nobody writes to the blocks meanwhile; what is there may have been copied before. */
   copy(run: Run): Promise<void>
   /** Makes what was copied durable. */
   settle(): Promise<void>
-  /** Has the blocks with the indices from `from` to `to`, `to` not among them, change over. All of them are held. */
-  changeOver(from: number, to: number): Promise<void>
+  /** The blocks are in their new place when it resolves. */
+  changeOver(window: Window): Promise<void>
 }
 
 export interface RelocationOptions {
@@ -33,8 +42,7 @@ export interface RelocationOptions {
   readonly hold: 'shared' | 'exclusive'
   /** False: there is nothing to copy. */
   readonly copies: boolean
-  /** Called now and then, with the blocks that are done, and before the first one. */
-  readonly progress: (done: number) => void
+  readonly progress: Progress
 }
 
 /** Blocks that are copied in one piece. */
@@ -56,11 +64,10 @@ export async function relocate(options: RelocationOptions): Promise<void> {
     : () => undefined
   const pacer = new Pacer()
   try {
-    progress(0)
     if (copies) await copyAll(options, dirty, pacer)
     for (let from = 0; from < blocks.size; from += WINDOW_BLOCKS) {
       await changeOver(options, dirty, from, Math.min(from + WINDOW_BLOCKS, blocks.size))
-      progress(Math.min(from + WINDOW_BLOCKS, blocks.size))
+      progress.report('changing-over', from)
       await pacer.pause()
     }
   } finally {
@@ -81,7 +88,7 @@ async function copyAll({ lock, blocks, mover, progress }: RelocationOptions, dir
   }
   for (const { start, end, index } of blocks.pieces(RUN_BLOCKS)) {
     await copyUnderLock({ first: mainBlock(start), count: end - start, index })
-    progress(0)
+    progress.report('copying', index)
   }
   for (let round = 0; round < ROUNDS_MAX && dirty.count > REST_BLOCKS; round++) {
     for (const run of dirty.runs(0, blocks.size)) await copyUnderLock(run)
@@ -103,61 +110,68 @@ async function changeOver(
       await mover.copy(run)
     }
     if (hadRest) await mover.settle()
-    await mover.changeOver(from, to)
+    await mover.changeOver({ from, to, wasWritten: (index) => dirty.wasWritten(index) })
   } finally {
     release()
   }
 }
 
-/** Which blocks were written since they were copied, a bit each. */
+/** Which blocks were written at all, and which since they were copied. */
 class DirtyBlocks {
   readonly #blocks: RangeSet
-  readonly #bits: Uint8Array
+  readonly #marks: Uint8Array
   #count = 0
 
   constructor(blocks: RangeSet) {
     this.#blocks = blocks
-    this.#bits = new Uint8Array(blocks.size)
+    this.#marks = new Uint8Array(blocks.size)
   }
 
   get count(): number {
     return this.#count
   }
 
+  wasWritten(index: number): boolean {
+    return this.#marks[index] !== UNTOUCHED
+  }
+
   add(start: number, end: number): void {
     for (let block = Math.max(start, this.#blocks.start); block < Math.min(end, this.#blocks.end); block++) {
       const index = this.#blocks.indexOf(block)
-      if (index < 0 || this.#bits[index] === 1) continue
-      this.#bits[index] = 1
+      if (index < 0 || this.#marks[index] === DIRTY) continue
+      this.#marks[index] = DIRTY
       this.#count++
     }
   }
 
+  /** They are about to be copied. */
   clear(index: number, count: number): void {
     for (let n = index; n < index + count; n++) {
-      if (this.#bits[n] === 0) continue
-      this.#bits[n] = 0
+      if (this.#marks[n] !== DIRTY) continue
+      this.#marks[n] = COPIED
       this.#count--
     }
   }
 
-  /** Neighbours with indices from `from` to `to`, as they are when they are asked for. */
+  /** Dirty neighbours with indices from `from` to `to`, as they are when they are asked for. */
   *runs(from: number, to: number): Generator<Run> {
     if (this.#count === 0) return
     for (let index = from; index < to; index++) {
-      if (this.#bits[index] === 0) continue
+      if (this.#marks[index] !== DIRTY) continue
       const first = this.#blocks.at(index)
       let count = 1
-      while (
-        count < RUN_BLOCKS &&
-        index + count < to &&
-        this.#bits[index + count] === 1 &&
-        this.#blocks.at(index + count) === first + count
-      ) {
-        count++
-      }
+      while (count < RUN_BLOCKS && index + count < to && this.#continues(first, index, count)) count++
       yield { first: mainBlock(first), count, index }
       index += count - 1
     }
   }
+
+  #continues(first: number, index: number, count: number): boolean {
+    return this.#marks[index + count] === DIRTY && this.#blocks.at(index + count) === first + count
+  }
 }
+
+const UNTOUCHED = 0
+const DIRTY = 1
+/** Written, and copied since. */
+const COPIED = 2

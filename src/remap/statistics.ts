@@ -28,6 +28,10 @@ const NAMES = [
   'buckets',
   'resizes',
   'freeBlocks',
+  // Settings of the table.
+  'bucketsMin',
+  'growLoad',
+  'shrinkLoad',
 ] as const
 
 export type Statistics = Record<(typeof NAMES)[number], number> & {

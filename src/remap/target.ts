@@ -20,7 +20,9 @@ import type { Spare } from '../spare/spare.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
+import type { RangeSet } from '../util/range-set.js'
 import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
+import { DataBlocks } from './data-blocks.js'
 import type { RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { splitByPlace, type Piece } from './pieces.js'
@@ -53,6 +55,10 @@ export class RemapTarget implements Device {
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
   readonly lock = new RangeLock()
+  readonly blocks: DataBlocks
+  readonly emit: RemapEventSink
+  /** What operators are moving at the moment, see `admin.ts`. */
+  readonly relocating = new Set<RangeSet>()
   readonly #repair: Repair
   readonly #placements: StatePlacements
   readonly #log: Log
@@ -64,12 +70,14 @@ export class RemapTarget implements Device {
     const { main, spare, log } = options
     this.main = main
     this.spare = spare
+    this.blocks = new DataBlocks(spare)
     this.#log = log
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
       this.#updateLevels()
       options.emit(event, data)
     }
+    this.emit = emit
     this.table = newTable(options, emit)
     const generation = this.#fillTable()
     this.placement = new Placement(spare, this.table, generation, emit, log)
@@ -171,11 +179,18 @@ export class RemapTarget implements Device {
     this.#updateLevels()
   }
 
+  /** Changes how eagerly the table grows and shrinks. */
+  configureTable(settings: TableSettings): void {
+    this.table.configure(settings)
+    this.#updateLevels()
+  }
+
   #updateLevels(): void {
     this.statistics.remaps = this.table.count
     this.statistics.buckets = this.table.buckets
     this.statistics.resizes = this.table.resizes
     this.statistics.freeBlocks = this.spare.free
+    Object.assign(this.statistics, this.table.settings)
   }
 
   /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
