@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The program: picks the command and turns whatever it throws into a sentence and an exit code. */
 import { Command, CommanderError } from 'commander'
+import { addCommand, clearCommand, removeCommand } from './change-remaps.js'
 import { demoCommand } from './demo.js'
 import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
@@ -9,6 +10,7 @@ import { remapsCommand } from './remaps.js'
 import { serveCommand } from './serve.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
+import { tableCommand } from './table.js'
 import { verifyCommand } from './verify.js'
 
 const program = new Command('nbd-remap')
@@ -29,7 +31,11 @@ for (const command of [
   serveCommand(),
   statusCommand(),
   statsCommand(),
+  tableCommand(),
   remapsCommand(),
+  addCommand(),
+  removeCommand(),
+  clearCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {

@@ -1,12 +1,14 @@
 /** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
 import { Command, Option } from 'commander'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
+import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../remap/table-settings.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { takeInheritedSockets } from './activation.js'
 import type { ClientAddresses } from './listen.js'
 import {
+  addTableOptions,
   BLOCK_SIZE_HELP,
   mainOption,
   parseBlockSize,
@@ -38,6 +40,9 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly readRetries: number
   readonly acceptMain?: boolean
   readonly supervise?: boolean
+  readonly tableMinBuckets?: number
+  readonly tableGrowLoad?: number
+  readonly tableShrinkLoad?: number
   readonly verbose?: boolean
 }
 
@@ -72,7 +77,7 @@ const withoutTls = (): Command =>
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
 
 export const serveCommand = (): Command =>
-  addTlsOptions(withoutTls())
+  addTableOptions(addTlsOptions(withoutTls()), 'table-')
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
@@ -117,6 +122,18 @@ function clientAddresses(
   return [socket === undefined ? (listen ?? LISTEN_DEFAULT) : { path: socket }]
 }
 
+/** @throws UsageError */
+function tableSettings(options: ServeCommandOptions): TableSettings {
+  const settings = {
+    bucketsMin: options.tableMinBuckets ?? TABLE_SETTINGS_DEFAULT.bucketsMin,
+    growLoad: options.tableGrowLoad ?? TABLE_SETTINGS_DEFAULT.growLoad,
+    shrinkLoad: options.tableShrinkLoad ?? TABLE_SETTINGS_DEFAULT.shrinkLoad,
+  }
+  const problem = settingsProblem(settings)
+  if (problem !== undefined) throw new UsageError(problem)
+  return settings
+}
+
 function sessionOptions(options: ServeCommandOptions): SessionOptions {
   const [spare, ...more] = options.spare
   if (spare === undefined || more.length > 0)
@@ -135,6 +152,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     blockSize: options.blockSize,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
+    tableSettings: tableSettings(options),
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     log: stderrLog(options.verbose ? 'debug' : 'info'),
   }

@@ -11,6 +11,7 @@ import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
+import type { TableSettings } from '../remap/table-settings.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
@@ -38,6 +39,7 @@ export interface SessionOptions {
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
+  readonly tableSettings: TableSettings
   readonly log: Log
 }
 
@@ -193,8 +195,8 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
   })
   try {
     if (options.create) await createIfBlank(disks, options)
-    const { policy, acceptMain, log } = options
-    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
+    const { policy, tableSettings, acceptMain, log } = options
+    const pair = await Pair.open(disks, { policy, tableSettings, acceptMain, log, emit })
     warnOfBlockSize(options, pair)
     return pair
   } catch (error) {

@@ -11,6 +11,7 @@ import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import type { RemapEventSink } from './events.js'
 import type { ReadPolicy } from './policy.js'
+import type { TableSettings } from './table-settings.js'
 import { RemapTarget } from './target.js'
 
 export interface PairDisks {
@@ -63,6 +64,8 @@ export interface FormatPairOptions {
 
 export interface OpenPairOptions {
   readonly policy: ReadPolicy
+  /** dm-remap's if absent. */
+  readonly tableSettings?: TableSettings
   /** Take the main for the right one although it does not look like it. */
   readonly acceptMain: boolean
   readonly emit: RemapEventSink
