@@ -14,7 +14,7 @@ import type { MainBlock, SlotNumber } from '../util/units.js'
 import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
 /** Bucket heads lie in chunks that never move, like the records of the slots. */
-const CHUNK_BITS = 16
+const CHUNK_BITS = 18
 const CHUNK_BUCKETS = 1 << CHUNK_BITS
 const BUCKET_MASK = CHUNK_BUCKETS - 1
 /** A bucket number has 32 bits while the table is resized. 2^31 buckets with 4,294,967,295 remaps make a load of 200. */
@@ -159,7 +159,7 @@ export class RemapTable {
 
   lookup(block: MainBlock): SlotNumber | undefined {
     const low = block >>> 0
-    const high = (block / WORD_RANGE) >>> 0
+    const high = highOf(block)
     const bucket = this.#bucketOf(hash(low, high))
     const head = this.#chunks[bucket >>> CHUNK_BITS]?.[bucket & BUCKET_MASK] ?? NONE
     if (head === NONE) return undefined
@@ -352,4 +352,7 @@ function hash(low: number, high: number): number {
   return mixed ^ (mixed >>> 16)
 }
 
-const hashOf = (block: MainBlock): number => hash(block >>> 0, (block / WORD_RANGE) >>> 0)
+/** Without the division on all disks but the longest. */
+const highOf = (block: MainBlock): number => (block < WORD_RANGE ? 0 : (block / WORD_RANGE) >>> 0)
+
+const hashOf = (block: MainBlock): number => hash(block >>> 0, highOf(block))

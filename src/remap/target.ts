@@ -21,8 +21,8 @@ import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
 import type { RangeSet } from '../util/range-set.js'
-import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
-import { DataBlocks } from './data-blocks.js'
+import { KiB, mainBlock, MiB, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
+import { DataBlocks, isBadBlock } from './data-blocks.js'
 import type { RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { splitByPlace, type Piece } from './pieces.js'
@@ -43,6 +43,7 @@ export interface RemapTargetOptions {
   readonly log: Log
 }
 
+const MAIN = 'main'
 /** Buckets of the table that are moved in one turn of the event loop: some tens of microseconds. */
 const BUCKETS_PER_TURN = 128
 /** Zeros are written in steps of this length where the disk cannot write them by itself. */
@@ -114,8 +115,9 @@ export class RemapTarget implements Device {
     if (length === 0) return undefined
     this.statistics.reads++
     this.statistics.bytesRead += length
-    if (!this.#isPlain(offset, length, 'shared')) return this.#readUnderLock(offset, into)
-    const pending = this.main.read(offset, into)
+    const place = this.#plainPlace(offset, length, 'shared')
+    if (place === undefined) return this.#readUnderLock(offset, into)
+    const pending = place === MAIN ? this.main.read(offset, into) : this.#readSpare(place, offset, into)
     return pending === undefined ? undefined : this.#readUnderLock(offset, into, pending)
   }
 
@@ -126,9 +128,9 @@ export class RemapTarget implements Device {
     if (this.readOnly) return this.#refuseReadOnly('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
-    if (!this.#isPlain(offset, length, 'exclusive') || this.placement.inDoubt.size > 0) {
-      return this.#writeUnderLock(offset, length, chunks, options)
-    }
+    const place = this.placement.inDoubt.size > 0 ? undefined : this.#plainPlace(offset, length, 'exclusive')
+    if (place === undefined) return this.#writeUnderLock(offset, length, chunks, options)
+    if (place !== MAIN) return this.#writeSpare(place, offset, length, chunks, options)
     const pending = this.main.write(offset, chunks, options)
     return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
   }
@@ -198,12 +200,56 @@ export class RemapTarget implements Device {
     await all([this.main.close(), this.spare.device.close()])
   }
 
-  /** Whether the request needs nothing but main, and nobody holds its blocks. */
-  #isPlain(offset: number, length: number, mode: 'shared' | 'exclusive'): boolean {
+  /**
+   * Where the whole request lies, if that is one place, nothing of it is lost, and nobody holds its blocks: `MAIN`, or the
+   * slot of its first block, which the slots of the others follow.
+   */
+  #plainPlace(offset: number, length: number, mode: 'shared' | 'exclusive'): SlotNumber | typeof MAIN | undefined {
     const { blockSize } = this.spare
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
-    return !this.table.mayTouch(mainBlock(first), end - first) && this.lock.isFree(first, end, mode)
+    if (!this.lock.isFree(first, end, mode)) return undefined
+    if (!this.table.mayTouch(mainBlock(first), end - first)) return MAIN
+    const slot = this.table.lookup(mainBlock(first))
+    // A stretch of main among remaps has blocks that need a lookup each, like the pieces of a mixture.
+    if (slot === undefined) return undefined
+    for (let n = 0; n < end - first; n++) {
+      const next = slotNumber(slot + n)
+      if (n > 0 && this.table.lookup(mainBlock(first + n)) !== next) return undefined
+      if (this.blocks.hasLost(next)) return undefined
+    }
+    this.statistics.remappedRequests++
+    return slot
+  }
+
+  #spareOffset(slot: SlotNumber, offset: number): number {
+    return this.spare.dataOffset(slot) + (offset % this.spare.blockSize)
+  }
+
+  #readSpare(slot: SlotNumber, offset: number, into: Buffer): Completion {
+    return this.spare.device.read(this.#spareOffset(slot, offset), into)
+  }
+
+  #writeSpare(
+    slot: SlotNumber,
+    offset: number,
+    length: number,
+    chunks: readonly Buffer[],
+    options?: WriteOptions,
+  ): Completion {
+    const pending = this.spare.device.write(this.#spareOffset(slot, offset), chunks, options)
+    this.#spareDirty = true
+    if (pending === undefined) return undefined
+    return this.#underLock('exclusive', offset, length, async () => {
+      try {
+        await pending
+      } catch (error) {
+        if (!isBadBlock(error)) throw error
+        await this.#write(offset, length, chunks, options?.fua ?? false)
+      } finally {
+        this.#spareDirty = true
+      }
+    })
   }
 
   /** Runs `action` while [offset, offset + length) widened to whole blocks is held. */

@@ -2,6 +2,7 @@
 import { measureHang } from './hang.js'
 import { CONTROL_P99_GOAL_MS, type CompareJob, type DiskName, type Job, type Load, type PeerName } from './job.js'
 import { measureMemory } from './memory.js'
+import { REMAP_JOBS } from './remap.js'
 
 type Peers = readonly PeerName[]
 const BOTH: Peers = ['nbdkit', 'qemu-nbd']
@@ -44,4 +45,5 @@ export const JOBS: readonly Job[] = [
     goal: CONTROL_P99_GOAL_MS,
     measure: measureHang,
   },
+  ...REMAP_JOBS,
 ]
