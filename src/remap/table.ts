@@ -167,12 +167,24 @@ export class RemapTable {
     return found === NONE ? undefined : ((found - 1) as SlotNumber)
   }
 
+  /**
+   * The slot of `first` if the `count` blocks from there lie side by side on the spare, and nothing of them is lost. One
+   * lookup, and a look at the record of each.
+   */
+  plainRun(first: MainBlock, count: number): SlotNumber | undefined {
+    const slot = this.lookup(first)
+    if (slot === undefined) return undefined
+    for (let n = 0; n < count; n++) if (!this.#records.isPlain(slot + n, first + n)) return undefined
+    return slot
+  }
+
   /** Sets the slot of `block`, whether or not it had one. The record of the slot must name `block` already. */
   set(block: MainBlock, slot: SlotNumber): void {
     const bucket = this.#bucketOfBlock(block)
     if (this.#unlink(bucket, block)) this.#countRegion(block, -1)
     else this.#count++
     this.#records.setLink(slot, this.#head(bucket))
+    this.#records.setLinked(slot, true)
     this.#setHead(bucket, slot + 1)
     this.#countRegion(block, 1)
     if (this.isResizing) this.#moveBuckets()
@@ -223,6 +235,7 @@ export class RemapTable {
     for (let link = this.#head(bucket); link !== NONE; link = this.#records.link(link - 1)) {
       if (this.#records.mainBlock(link - 1) === block) {
         const rest = this.#records.link(link - 1)
+        this.#records.setLinked(link - 1, false)
         if (previous === NONE) this.#setHead(bucket, rest)
         else this.#records.setLink(previous - 1, rest)
         return true

@@ -21,7 +21,7 @@ import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
 import type { RangeSet } from '../util/range-set.js'
-import { KiB, mainBlock, MiB, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
+import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
 import { DataBlocks, isBadBlock } from './data-blocks.js'
 import type { RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
@@ -210,15 +210,8 @@ export class RemapTarget implements Device {
     const end = Math.ceil((offset + length) / blockSize)
     if (!this.lock.isFree(first, end, mode)) return undefined
     if (!this.table.mayTouch(mainBlock(first), end - first)) return MAIN
-    const slot = this.table.lookup(mainBlock(first))
-    // A stretch of main among remaps has blocks that need a lookup each, like the pieces of a mixture.
-    if (slot === undefined) return undefined
-    for (let n = 0; n < end - first; n++) {
-      const next = slotNumber(slot + n)
-      if (n > 0 && this.table.lookup(mainBlock(first + n)) !== next) return undefined
-      if (this.blocks.hasLost(next)) return undefined
-    }
-    this.statistics.remappedRequests++
+    const slot = this.table.plainRun(mainBlock(first), end - first)
+    if (slot !== undefined) this.statistics.remappedRequests++
     return slot
   }
 

@@ -171,8 +171,10 @@ export class Spare {
   }
 
   dataOffset(number: SlotNumber): number {
-    assert(number < this.geometry.slots, `slot ${number} lies outside the spare`)
-    return this.geometry.dataOffset + number * this.blockSize
+    const { geometry } = this
+    // In the path of every request: the sentence is made only when it is needed.
+    if (number >= geometry.slots) assert(false, `slot ${number} lies outside the spare`)
+    return geometry.dataOffset + number * geometry.blockSize
   }
 
   /** Records a clean stop, with what the main looked like. @throws DeviceError */
