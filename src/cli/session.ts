@@ -10,8 +10,8 @@ import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
-import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
-import type { ReadPolicy } from '../remap/policy.js'
+import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
@@ -30,7 +30,7 @@ import { supervisedSockets } from './worker.js'
 
 export interface SessionOptions {
   readonly main: string
-  readonly spare: string
+  readonly spares: readonly string[]
   readonly name: string
   readonly tls: TlsChoice | undefined
   readonly control: string | undefined
@@ -39,6 +39,7 @@ export interface SessionOptions {
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
+  readonly sparePolicy: SparePolicy
   readonly log: Log
 }
 
@@ -114,7 +115,7 @@ class Session {
       events: CONTROL_EVENTS,
       log: options.log,
       commands: controlCommands({
-        target: pair.target,
+        pair,
         policy: options.policy,
         version: packageVersion(),
         exportName: options.name,
@@ -209,30 +210,60 @@ async function openPair(options: SessionOptions, { emit }: EventHub): Promise<Pa
     spareReadOnly: options.readOnly,
     log: options.log,
   })
+  let opened: { pair: Pair; blank: OpenedDisk[] }
   try {
-    if (options.create) await createIfBlank(disks, options)
-    const { policy, acceptMain, log } = options
-    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
-    warnOfBlockSize(options, pair)
-    return pair
+    opened = await openFormatted(disks, options, emit)
   } catch (error) {
-    await disks.main.device.close()
-    await disks.spare.device.close()
+    await closeDisks(disks)
+    throw error
+  }
+  await addAll(opened.pair, opened.blank)
+  return opened.pair
+}
+
+/** @returns beside the pair the disks that are to be added to it */
+async function openFormatted(
+  disks: PairDisks,
+  options: SessionOptions,
+  emit: RemapEventSink,
+): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
+  const blank = options.create ? await createIfBlank(disks, options) : []
+  const spares = disks.spares.filter((disk) => !blank.includes(disk))
+  const { policy, sparePolicy, acceptMain, log } = options
+  const pair = await Pair.open({ ...disks, spares }, { policy, spares: sparePolicy, acceptMain, log, emit })
+  warnOfBlockSize(options, pair)
+  return { pair, blank }
+}
+
+/** @returns those that are to be added to the others, which are formatted already */
+async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<OpenedDisk[]> {
+  const blank: OpenedDisk[] = []
+  for (const disk of disks.spares) if (await isBlank(disk)) blank.push(disk)
+  if (blank.length === 0 || blank.length < disks.spares.length) return blank
+  const { blockSize, log } = options
+  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
+  log.info(`${options.spares.join(', ')}: blank, and formatted now`)
+  return []
+}
+
+/** Takes over the disks: when it throws, all are closed. */
+async function addAll(pair: Pair, disks: readonly OpenedDisk[]): Promise<void> {
+  const left = [...disks]
+  try {
+    for (let disk = left.shift(); disk; disk = left.shift()) await pair.addOpened(disk, false)
+  } catch (error) {
+    for (const { device } of left) await device.close()
+    await pair.close()
     throw error
   }
 }
 
-async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<void> {
-  if (!(await isBlank(disks.spare))) return
-  const { blockSize, log } = options
-  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
-  log.info(`${options.spare} was blank and is formatted now`)
-}
-
-function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { target }: Pair): void {
-  const { blockSize } = target.spare
+function warnOfBlockSize({ blockSize: wanted, spares, log }: SessionOptions, { target }: Pair): void {
+  const { blockSize } = target.pool
   if (wanted === undefined || wanted === blockSize) return
-  log.warn(`${spare} is formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`)
+  log.warn(
+    `${spares.join(', ')}: formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`,
+  )
 }
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined

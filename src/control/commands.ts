@@ -1,9 +1,10 @@
 /** The commands of the control socket: one table of name, arguments, result and handler. */
 import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../remap/admin.js'
 import type { ReadPolicy } from '../remap/policy.js'
-import type { RemapTarget } from '../remap/target.js'
+import type { Pair } from '../remap/pair.js'
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import { QmpReplyError } from '../qmp/error.js'
+import { describeSpares, SPARE, spareCommands } from './spare-commands.js'
 
 /** A client of the NBD server, as the status shows it. */
 export interface NbdClient {
@@ -16,7 +17,7 @@ export interface NbdClient {
 
 /** What the commands act on. */
 export interface ControlSubject {
-  readonly target: RemapTarget
+  readonly pair: Pair
   readonly policy: ReadPolicy
   readonly version: string
   readonly exportName: string
@@ -50,10 +51,7 @@ const STATUS = {
     'export-name': { kind: 'str' },
     'block-size': { kind: 'size' },
     main: { kind: 'object', members: DISK },
-    spare: {
-      kind: 'object',
-      members: { ...DISK, 'total-blocks': { kind: 'size' }, 'free-blocks': { kind: 'size' }, uuid: { kind: 'str' } },
-    },
+    spares: { kind: 'array', of: SPARE },
     remaps: { kind: 'size' },
     clients: {
       kind: 'array',
@@ -101,7 +99,7 @@ const TABLE = {
 } as const
 
 export function controlCommands(subject: ControlSubject): CommandTable {
-  const { target } = subject
+  const { target } = subject.pair
   return {
     'query-status': command({
       description: 'The disk pair, the export and its clients',
@@ -146,7 +144,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
         const from = args['from-sector'] ?? 0
         const wanted = ranges.filter((range) => range.mainSector + range.sectors > from)
         const limited = wanted.slice(0, args.limit ?? REMAPS_LIMIT_DEFAULT)
-        return { remaps: limited.map((range) => describe(range, target)), total: ranges.length }
+        return { remaps: limited.map(describe), total: ranges.length }
       },
     }),
     'remap-add': command({
@@ -159,6 +157,11 @@ export function controlCommands(subject: ControlSubject): CommandTable {
           optional: true,
           description: 'where on the spare; wherever there is room if absent',
         },
+        spare: {
+          kind: 'str',
+          optional: true,
+          description: 'name or uuid of the spare that spare-sector counts on; needed when there are several',
+        },
         copy: { kind: 'bool', optional: true, description: 'false: the blocks read as whatever the spare blocks hold' },
       },
       returns: { kind: 'object', members: { blocks: { kind: 'size', description: 'number of blocks remapped' } } },
@@ -168,6 +171,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
           mainSector: args['main-sector'],
           sectors: args.sectors,
           spareSector: args['spare-sector'],
+          spare: args.spare,
           copy: args.copy ?? true,
         }
         try {
@@ -178,6 +182,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
         }
       },
     }),
+    ...spareCommands(subject),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: () => {
@@ -188,8 +193,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
 }
 
 function queryStatus(subject: ControlSubject): ValueOf<typeof STATUS> {
-  const { target } = subject
-  const { spare } = target
+  const { target } = subject.pair
   return {
     status: 'running',
     pid: process.pid,
@@ -198,15 +202,9 @@ function queryStatus(subject: ControlSubject): ValueOf<typeof STATUS> {
     'read-only': target.readOnly,
     uri: subject.uri,
     'export-name': subject.exportName,
-    'block-size': spare.blockSize,
+    'block-size': target.pool.blockSize,
     main: { name: target.main.name, size: target.main.size },
-    spare: {
-      name: spare.device.name,
-      size: spare.device.size,
-      'total-blocks': spare.geometry.slots,
-      'free-blocks': spare.free,
-      uuid: spare.header.uuid.toString('hex'),
-    },
+    spares: describeSpares(subject.pair),
     remaps: target.table.count,
     clients: subject.nbdClients().map((client) => ({
       id: client.id,
@@ -218,8 +216,8 @@ function queryStatus(subject: ControlSubject): ValueOf<typeof STATUS> {
   }
 }
 
-function queryStats({ target, startedAt }: ControlSubject): ValueOf<typeof STATISTICS> {
-  const { statistics } = target
+function queryStats({ pair, startedAt }: ControlSubject): ValueOf<typeof STATISTICS> {
+  const { statistics } = pair.target
   return {
     reads: statistics.reads,
     writes: statistics.writes,
@@ -237,10 +235,10 @@ function queryStats({ target, startedAt }: ControlSubject): ValueOf<typeof STATI
   }
 }
 
-const describe = (range: RemapRange, target: RemapTarget): ValueOf<{ kind: 'object'; members: typeof RANGE }> => ({
+const describe = (range: RemapRange): ValueOf<{ kind: 'object'; members: typeof RANGE }> => ({
   'main-sector': range.mainSector,
   'spare-sector': range.spareSector,
   sectors: range.sectors,
-  spare: target.spare.device.name,
+  spare: range.spare,
   state: range.state,
 })

@@ -1,6 +1,6 @@
 /** What an operator does to the remaps of a running target: list them, and add some by hand. */
 import { DeviceError } from '../device/device.js'
-import type { Spare } from '../spare/spare.js'
+import type { Member, SparePool } from '../spare/pool.js'
 import { mainBlock, SECTOR_SIZE, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
 import { InDoubtError, SpareExhaustedError, type NewRemap } from './placement.js'
 import type { ReadPolicy } from './policy.js'
@@ -10,6 +10,8 @@ import type { RemapTarget } from './target.js'
 /** A run of remapped blocks that are neighbours on main and on the spare. Sectors are 512 bytes. */
 export interface RemapRange {
   readonly mainSector: number
+  /** Name of the disk. */
+  readonly spare: string
   /** Counted from the start of the spare's data area. */
   readonly spareSector: number
   readonly sectors: number
@@ -19,12 +21,15 @@ export interface RemapRange {
 
 /** All remaps in the order of the main disk, neighbours joined. */
 export function listRemaps(target: RemapTarget): RemapRange[] {
-  const sectors = target.spare.blockSize / SECTOR_SIZE
+  const { pool } = target
+  const sectors = pool.blockSize / SECTOR_SIZE
   const ranges: RemapRange[] = []
   const entries = [...target.table.entries()].sort(([a], [b]) => a - b)
   for (const [block, slot] of entries) {
-    const state = target.spare.slots.hasLost(slot) ? 'lost' : 'remapped'
-    const range: RemapRange = { mainSector: block * sectors, spareSector: slot * sectors, sectors, state }
+    const state = pool.hasLost(slot) ? 'lost' : 'remapped'
+    const member = pool.memberOf(slot)
+    const spareSector = member.local(slot) * sectors
+    const range: RemapRange = { mainSector: block * sectors, spare: member.name, spareSector, sectors, state }
     const last = ranges.at(-1)
     if (last && areNeighbours(last, range)) ranges[ranges.length - 1] = { ...last, sectors: last.sectors + sectors }
     else ranges.push(range)
@@ -33,7 +38,10 @@ export function listRemaps(target: RemapTarget): RemapRange[] {
 }
 
 const areNeighbours = (a: RemapRange, b: RemapRange): boolean =>
-  a.state === b.state && a.mainSector + a.sectors === b.mainSector && a.spareSector + a.sectors === b.spareSector
+  a.state === b.state &&
+  a.spare === b.spare &&
+  a.mainSector + a.sectors === b.mainSector &&
+  a.spareSector + a.sectors === b.spareSector
 
 /** A request of the operator that cannot be carried out. Nothing was changed, unless the message says how much. */
 export class RemapRequestError extends Error {
@@ -45,6 +53,8 @@ export interface AddRequest {
   readonly sectors: number
   /** Where on the spare; `undefined`: wherever there is room. */
   readonly spareSector?: number | undefined
+  /** Name or uuid of the spare that `spareSector` counts on; not needed when there is only one. */
+  readonly spare?: string | undefined
   /** Copy the content first. Without it the blocks read as whatever the spare blocks hold. */
   readonly copy: boolean
 }
@@ -82,7 +92,7 @@ function blocksOf(
   request: AddRequest,
 ): { first: number; count: number; slot: number | undefined } {
   const { mainSector, sectors, spareSector } = request
-  const perBlock = target.spare.blockSize / SECTOR_SIZE
+  const perBlock = target.pool.blockSize / SECTOR_SIZE
   const mainSectors = Math.ceil(target.size / SECTOR_SIZE)
   if (sectors < 1 || mainSector < 0 || mainSector + sectors > mainSectors) {
     throw new RemapRequestError(
@@ -95,16 +105,28 @@ function blocksOf(
   if (spareSector % perBlock !== 0) {
     throw new RemapRequestError(`spare-sector ${spareSector} is not at the start of a block of ${perBlock} sectors`)
   }
+  const member = spareOf(target.pool, request.spare)
   const slot = spareSector / perBlock
-  if (slot < 0 || slot + count > target.spare.geometry.slots) {
-    const total = target.spare.geometry.slots * perBlock
-    throw new RemapRequestError(`spare-sector ${spareSector} leaves the spare's data area, which has ${total} sectors`)
+  const { slots } = member.spare.geometry
+  if (slot < 0 || slot + count > slots) {
+    throw new RemapRequestError(
+      `spare-sector ${spareSector} leaves the spare's data area, which has ${slots * perBlock} sectors`,
+    )
   }
-  return { first, count, slot }
+  return { first, count, slot: member.global(slotNumber(slot)) }
+}
+
+function spareOf(pool: SparePool, name: string | undefined): Member {
+  const [only, ...others] = pool.members
+  if (name === undefined && only && others.length === 0) return only
+  if (name === undefined) throw new RemapRequestError('there are several spares: say which one spare-sector counts on')
+  const member = pool.find(name)
+  if (!member) throw new RemapRequestError(`there is no spare ${name} in the pool`)
+  return member
 }
 
 function assertUnmapped(target: RemapTarget, first: number, count: number): void {
-  const perBlock = target.spare.blockSize / SECTOR_SIZE
+  const perBlock = target.pool.blockSize / SECTOR_SIZE
   for (let block = target.table.skipUnmapped(mainBlock(first)); block < first + count;) {
     if (target.table.lookup(mainBlock(block)) !== undefined) {
       throw new RemapRequestError(`main sector ${block * perBlock} is remapped already`)
@@ -121,7 +143,7 @@ async function placeStep(
   copy: boolean,
   policy: ReadPolicy,
 ): Promise<void> {
-  const reserved = slot === undefined ? undefined : await reserve(target.spare, slot, count)
+  const reserved = slot === undefined ? undefined : await reserve(target.pool, slot, count)
   try {
     const remaps: NewRemap[] = []
     for (let n = 0; n < count; n++) {
@@ -132,21 +154,22 @@ async function placeStep(
     }
     await target.placement.place(remaps)
   } catch (error) {
-    if (reserved) target.spare.release(reserved)
+    if (reserved) target.pool.release(reserved)
     throw error
   }
 }
 
-async function reserve(spare: Spare, slot: SlotNumber, count: number): Promise<SlotNumber[]> {
+async function reserve(pool: SparePool, slot: SlotNumber, count: number): Promise<SlotNumber[]> {
   const reserved: SlotNumber[] = []
   for (let n = 0; n < count; n++) {
     const number = slotNumber(slot + n)
-    if (await spare.reserve(number)) {
+    if (await pool.reserve(number)) {
       reserved.push(number)
       continue
     }
-    spare.release(reserved)
-    throw new RemapRequestError(`spare sector ${(number * spare.blockSize) / SECTOR_SIZE} is in use`)
+    pool.release(reserved)
+    const sector = (pool.memberOf(number).local(number) * pool.blockSize) / SECTOR_SIZE
+    throw new RemapRequestError(`spare sector ${sector} is in use`)
   }
   return reserved
 }
@@ -156,7 +179,7 @@ async function contentOf(
   block: MainBlock,
   policy: ReadPolicy,
 ): Promise<{ content: Buffer[]; lostMask: bigint }> {
-  const { blockSize } = target.spare
+  const { blockSize } = target.pool
   const offset = block * blockSize
   const length = Math.min(blockSize, target.size - offset)
   const { content, lostMask } = await rescue(target.main, offset, length, policy)

@@ -1,5 +1,5 @@
 /**
- * The remapper: a `Device` over a failing main disk and a spare. Every request holds the range lock of its blocks,
+ * The remapper: a `Device` over a failing main disk and its spares. Every request holds the range lock of its blocks,
  * shared for reads and exclusive for everything that changes data, so that repair, remapping and client I/O never see
  * a block half moved. A fast path asks one question, "may this touch a remap?", and passes straight to main.
  */
@@ -13,7 +13,7 @@ import {
   type ZeroOptions,
 } from '../device/device.js'
 import { assertInside } from '../device/bounds.js'
-import type { Spare } from '../spare/spare.js'
+import type { SparePool } from '../spare/pool.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
@@ -22,15 +22,16 @@ import type { RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
-import { judge, type ReadPolicy } from './policy.js'
+import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Repair } from './repair.js'
 import { newStatistics, type Statistics } from './statistics.js'
 import { RemapTable } from './table.js'
 
 export interface RemapTargetOptions {
   readonly main: Device
-  readonly spare: Spare
+  readonly pool: SparePool
   readonly policy: ReadPolicy
+  readonly spares: SparePolicy
   readonly emit: RemapEventSink
   readonly log: Log
 }
@@ -40,7 +41,7 @@ const ZERO_STEP = 4 * MiB
 
 export class RemapTarget implements Device {
   readonly main: Device
-  readonly spare: Spare
+  readonly pool: SparePool
   readonly table: RemapTable
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
@@ -49,28 +50,27 @@ export class RemapTarget implements Device {
   readonly #placements: StatePlacements
   readonly #log: Log
   readonly #superseded: SlotNumber[] = []
-  #spareDirty = false
-  #spareFlush: Promise<void> = Promise.resolve()
 
   constructor(options: RemapTargetOptions) {
-    const { main, spare, emit, log } = options
+    const { main, pool, spares, emit, log } = options
     this.main = main
-    this.spare = spare
+    this.pool = pool
     this.#log = log
-    this.table = new RemapTable(Math.ceil(main.size / spare.blockSize), ({ from, to, count }) => {
+    this.table = new RemapTable(Math.ceil(main.size / pool.blockSize), ({ from, to, count }) => {
       log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
       log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
       emit('TABLE_RESIZED', { from, to, remaps: count })
     })
     const generation = this.#fillTable()
-    this.placement = new Placement(spare, this.table, generation, emit, log)
-    this.#repair = new Repair({ ...options, placement: this.placement, statistics: this.statistics })
+    this.placement = new Placement({ pool, table: this.table, generation, lowShare: spares.lowShare, emit, log })
+    const { onExhausted } = spares
+    this.#repair = new Repair({ ...options, onExhausted, placement: this.placement, statistics: this.statistics })
     this.#placements = {
-      blockSize: spare.blockSize,
+      blockSize: pool.blockSize,
       lookup: (block) => this.table.lookup(block),
       skipUnmapped: (block) => this.table.skipUnmapped(block),
-      hasLost: (slot) => spare.slots.hasLost(slot),
-      lostMask: (slot) => spare.slots.get(slot).lostMask,
+      hasLost: (slot) => pool.hasLost(slot),
+      lostMask: (slot) => pool.get(slot).lostMask,
     }
   }
 
@@ -112,7 +112,7 @@ export class RemapTarget implements Device {
 
   async flush(): Promise<void> {
     this.statistics.flushes++
-    await this.#counted(all([this.main.flush(), this.#flushSpare()]))
+    await this.#counted(all([this.main.flush(), this.pool.flush()]))
   }
 
   async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
@@ -155,9 +155,9 @@ export class RemapTarget implements Device {
     await this.placement.retire(this.#superseded)
   }
 
-  /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
+  /** Closes all disks. To say that the stop was a clean one is the business of `Pair`. */
   async close(): Promise<void> {
-    await all([this.main.close(), this.spare.device.close()])
+    await all([this.main.close(), ...this.pool.members.map(({ spare }) => spare.device.close())])
   }
 
   /** Runs `action` while [offset, offset + length) widened to whole blocks is held. */
@@ -167,7 +167,7 @@ export class RemapTarget implements Device {
     length: number,
     action: () => Promise<T>,
   ): Promise<T> {
-    const { blockSize } = this.spare
+    const { blockSize } = this.pool
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
     const claim: Release | Promise<Release> = this.lock[mode](first, end)
@@ -215,7 +215,8 @@ export class RemapTarget implements Device {
 
   #readPlain(piece: Piece, into: Buffer): Promise<void> {
     if (piece.place === 'main') return this.main.read(piece.offset, into)
-    return this.spare.device.read(this.spare.dataOffset(piece.slot) + piece.offsetInBlock, into)
+    const member = this.pool.memberOf(piece.slot)
+    return member.spare.device.read(member.dataOffset(piece.slot) + piece.offsetInBlock, into)
   }
 
   async #repairRead(offset: number, into: Buffer): Promise<void> {
@@ -230,7 +231,7 @@ export class RemapTarget implements Device {
   // --- Writes ------------------------------------------------------------------------------------------------------
 
   async #write(offset: number, length: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
-    this.#refuseDoubt(offset, length)
+    await this.#settleDoubt(offset, length)
     if (!this.#mayTouch(offset, length)) {
       await this.#writeMain(offset, chunks, fua)
       return
@@ -245,12 +246,8 @@ export class RemapTarget implements Device {
 
   async #writePiece(piece: Piece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
     if (piece.place === 'main') return this.#writeMain(piece.offset, chunks, fua)
-    try {
-      if (piece.hasLost) await this.#repair.writeLost(piece, chunks, fua)
-      else await this.#repair.writeSpare(piece, chunks, fua)
-    } finally {
-      this.#spareDirty = true
-    }
+    if (piece.hasLost) await this.#repair.writeLost(piece, chunks, fua)
+    else await this.#repair.writeSpare(piece, chunks, fua)
   }
 
   async #writeMain(offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
@@ -276,6 +273,7 @@ export class RemapTarget implements Device {
   }
 
   async #writeZeroes(offset: number, length: number, { fast = false, ...options }: ZeroOptions): Promise<void> {
+    await this.#settleDoubt(offset, length)
     let pieces: readonly Piece[] = this.#split(offset, length)
     if (fast) pieces = await this.#zeroFast(pieces, offset, length, options)
     await all(pieces.map((piece) => this.#zeroPiece(piece, options)))
@@ -291,13 +289,11 @@ export class RemapTarget implements Device {
     if (longest.place === 'spare' || longest.length < length / 2) {
       throw new DeviceError('ENOTSUP', this.name, 'write-zeroes', offset, length)
     }
-    this.#refuseDoubt(offset, length)
     await this.#zeroPiece(longest, { ...options, fast: true })
     return pieces.filter((piece) => piece !== longest)
   }
 
   async #zeroPiece(piece: Piece, options: ZeroOptions): Promise<void> {
-    this.#refuseDoubt(piece.offset, piece.length)
     const fua = options.fua ?? false
     if (piece.place === 'spare') return this.#writePiece(piece, zeroChunks(piece.length), fua)
     try {
@@ -317,13 +313,14 @@ export class RemapTarget implements Device {
     if (this.readOnly) throw new DeviceError('EPERM', this.name, operation, offset, length)
   }
 
-  /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. */
-  #refuseDoubt(offset: number, length: number): void {
+  /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. @throws DeviceError */
+  async #settleDoubt(offset: number, length: number): Promise<void> {
     const { inDoubt } = this.placement
     if (inDoubt.size === 0) return
     const { first, count } = this.#blocks(offset, length)
-    for (const block of inDoubt) {
-      if (block >= first && block < first + count) throw new DeviceError('EIO', this.name, 'write', offset, length)
+    for (const block of [...inDoubt]) {
+      if (block < first || block >= first + count) continue
+      await this.#repair.settleDoubt(block, this.table.lookup(block))
     }
   }
 
@@ -343,20 +340,8 @@ export class RemapTarget implements Device {
   }
 
   #blocks(offset: number, length: number): { first: MainBlock; count: number } {
-    const first = Math.floor(offset / this.spare.blockSize)
-    return { first: mainBlock(first), count: Math.ceil((offset + length) / this.spare.blockSize) - first }
-  }
-
-  /** A caller that finds nothing to flush still waits for the flush under way, which covers its writes. */
-  async #flushSpare(): Promise<void> {
-    if (this.#spareDirty) {
-      this.#spareDirty = false
-      this.#spareFlush = this.spare.device.flush()
-      this.#spareFlush.catch(() => {
-        this.#spareDirty = true
-      })
-    }
-    await this.#spareFlush
+    const first = Math.floor(offset / this.pool.blockSize)
+    return { first: mainBlock(first), count: Math.ceil((offset + length) / this.pool.blockSize) - first }
   }
 
   /**
@@ -366,11 +351,11 @@ export class RemapTarget implements Device {
    */
   #fillTable(): number {
     let highest = 0
-    for (const { number, slot } of this.spare.slots.used()) {
+    for (const { number, slot } of this.pool.usedSlots()) {
       highest = Math.max(highest, slot.generation)
       if (slot.state !== 'remapped') continue
       const other = this.table.lookup(slot.mainBlock)
-      const isNewest = other === undefined || this.spare.slots.get(other).generation < slot.generation
+      const isNewest = other === undefined || this.pool.get(other).generation < slot.generation
       if (isNewest) this.table.set(slot.mainBlock, number)
       const loser = isNewest ? other : number
       if (loser !== undefined) this.#superseded.push(loser)

@@ -8,7 +8,7 @@ import type { Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import type { SlotNumber } from '../util/units.js'
+import { slotNumber, type SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
 import { geometryProblem, type BadCopy } from './choose.js'
@@ -17,14 +17,16 @@ import {
   FORMAT_VERSION,
   layOut,
   pageOf,
+  poolOfOne,
+  SLOTS_PER_PAGE,
   spareSizeMin,
   type Geometry,
   type Header,
   type MainIdentity,
-  type SlotState,
+  type PoolRecord,
 } from './format.js'
 import { hasHeader, readHeader, wipeHeaders, writeHeader } from './header.js'
-import { SlotTable, type PageFinding, type SlotUpdate } from './slots.js'
+import { addSlot, SlotTable, type PageFinding, type SlotCounts, type SlotKind, type SlotUpdate } from './slots.js'
 
 /** Slot pages are initialised in strides, so that the header is rewritten once for many remaps. */
 const PAGES_PER_STRIDE = 64
@@ -34,6 +36,21 @@ export interface FormatOptions {
   readonly main: MainIdentity & { readonly size: number }
   /** Overwrite whatever is there. Without it a disk that is not blank is refused. */
   readonly force: boolean
+  /** Random if absent. */
+  readonly uuid?: Buffer
+  /** A pool of its own if absent. */
+  readonly pool?: PoolRecord
+  /** Counts on from there if it joins a pool. */
+  readonly ownerEpoch?: number
+}
+
+/** What the headers say from the next update on; the rest stays. */
+export interface HeaderChange {
+  readonly ownerEpoch?: number
+  readonly clean?: boolean
+  readonly initialisedPages?: number
+  readonly main?: MainIdentity
+  readonly pool?: PoolRecord
 }
 
 /** What opening found to be repaired. */
@@ -48,16 +65,23 @@ export class Spare {
   readonly slots: SlotTable
   readonly #log: Log
   readonly #allocator: Allocator
+  readonly #counts: SlotCounts
   #header: Header
+  /** Copies that the next update writes first. */
+  #badCopies: readonly number[]
   #initialising: Promise<void> = Promise.resolve()
+  #updating: Promise<void> = Promise.resolve()
 
   private constructor(device: Device, header: Header, slots: SlotTable, findings: OpenFindings, log: Log) {
     this.device = device
     this.findings = findings
     this.slots = slots
     this.#header = header
+    this.#badCopies = findings.headerCopies.map(({ copy }) => copy)
     this.#log = log
-    this.#allocator = new Allocator(header.geometry.slots, slots.countUsed(), (number) => slots.state(number))
+    this.#counts = slots.count()
+    const used = this.#counts.remapped + this.#counts.retired
+    this.#allocator = new Allocator(header.geometry.slots, used, (number) => slots.state(number))
   }
 
   /**
@@ -66,20 +90,26 @@ export class Spare {
    */
   static async format(device: Device, options: FormatOptions, log: Log): Promise<void> {
     const { main, blockSize } = options
+    await Spare.refuseUnfit(device, options)
     const geometry = layOut(main.size, device.size, blockSize)
-    if (!geometry) {
-      throw new RefusedError(
-        `spare ${device.name} is too small: ${device.size} bytes, and at least ${spareSizeMin(blockSize)} are needed`,
-      )
-    }
-    if (!options.force) await refuseUnlessBlank(device)
-    const uuid = randomBytes(16)
+    assert(geometry !== undefined, `${device.name} is too small`)
+    const uuid = options.uuid ?? randomBytes(16)
     const pages = Math.min(PAGES_PER_STRIDE, geometry.slotPages)
-    const header = newHeader(uuid, geometry, pages, main)
+    const header = newHeader(device, geometry, pages, { ...options, uuid })
     encodeHeader(header, 0) // throws when it does not fit, while the disk is still as it was
     await wipeHeaders(device)
     await new SlotTable(device, geometry, uuid, log).initialise(pages)
     await writeHeader(device, header, log)
+  }
+
+  /** Whether the disk can be formatted; writes nothing. @throws RefusedError */
+  static async refuseUnfit(device: Device, { main, blockSize, force }: FormatOptions): Promise<void> {
+    if (!layOut(main.size, device.size, blockSize)) {
+      throw new RefusedError(
+        `spare ${device.name} is too small: ${device.size} bytes, and at least ${spareSizeMin(blockSize)} are needed`,
+      )
+    }
+    if (!force) await refuseUnlessBlank(device)
   }
 
   /**
@@ -110,6 +140,10 @@ export class Spare {
     return this.#header.geometry.blockSize
   }
 
+  get counts(): Readonly<SlotCounts> {
+    return this.#counts
+  }
+
   /** Free slots that nobody has reserved. */
   get free(): number {
     return this.#allocator.free
@@ -119,12 +153,15 @@ export class Spare {
    * Repairs damaged copies and takes ownership: afterwards the headers say "in use by a new owner".
    * @throws RefusedError when a slot page has no intact copy; DeviceError when nothing can be written
    */
-  async takeOver(main: MainIdentity): Promise<void> {
+  async takeOver(main: MainIdentity, change: HeaderChange = {}): Promise<void> {
+    await this.repairSlots()
+    await this.update({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, main, ...change })
+  }
+
+  /** Rewrites what opening found damaged in the slot table. @throws RefusedError, DeviceError */
+  async repairSlots(): Promise<void> {
     this.refuseIfLost()
     await this.slots.repair(this.findings.pages)
-    const notes = { ...this.#header.notes, main }
-    const bad = this.findings.headerCopies.map(({ copy }) => copy)
-    await this.#updateHeader({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, notes }, bad)
   }
 
   /** @throws RefusedError when a slot page has no intact copy: what it said is never guessed at */
@@ -138,18 +175,37 @@ export class Spare {
     )
   }
 
-  /** Reserves a free slot and sees to it that its page is initialised; `undefined`: the spare is full. */
+  /**
+   * Reserves a free slot and sees to it that its page is initialised; `undefined`: the spare is full.
+   * @throws DeviceError when no page can be initialised, and those that are have no room
+   */
   async allocate(): Promise<SlotNumber | undefined> {
     const number = this.#allocator.allocate()
-    if (number !== undefined) await this.#ensureInitialised(number)
-    return number
+    if (number === undefined) return undefined
+    try {
+      await this.#initialiseOrRelease(number)
+      return number
+    } catch (error) {
+      const other = this.#allocator.allocate(this.#header.initialisedPages * SLOTS_PER_PAGE)
+      if (other === undefined) throw error
+      return other
+    }
   }
 
   /** Reserves this very slot. @returns whether it was free */
   async reserve(number: SlotNumber): Promise<boolean> {
     if (!this.#allocator.reserve(number)) return false
-    await this.#ensureInitialised(number)
+    await this.#initialiseOrRelease(number)
     return true
+  }
+
+  async #initialiseOrRelease(number: SlotNumber): Promise<void> {
+    try {
+      await this.#ensureInitialised(number)
+    } catch (error) {
+      this.#allocator.release(number)
+      throw error
+    }
   }
 
   /** Gives reserved slots back. */
@@ -157,12 +213,21 @@ export class Spare {
     for (const number of numbers) this.#allocator.release(number)
   }
 
+  /** The page of this slot could not be written: as long as there are other ones, no slot in it is taken. */
+  avoidPage(number: SlotNumber): void {
+    this.#allocator.avoid(slotNumber(pageOf(number) * SLOTS_PER_PAGE), SLOTS_PER_PAGE)
+  }
+
   /** Durable when it resolves, together with all data written before the call. @throws DeviceError */
   async commit(updates: readonly SlotUpdate[]): Promise<void> {
-    const before = new Map<SlotNumber, SlotState>()
-    for (const { number } of updates) before.set(number, this.slots.state(number))
+    const before = new Map<SlotNumber, SlotKind>()
+    for (const { number } of updates) before.set(number, this.slots.kindOf(number))
     await this.slots.commit(updates)
-    for (const [number, state] of before) this.#allocator.committed(number, state)
+    for (const [number, kind] of before) {
+      this.#allocator.committed(number, kind.state)
+      addSlot(this.#counts, kind, -1)
+      addSlot(this.#counts, this.slots.kindOf(number), 1)
+    }
   }
 
   dataOffset(number: SlotNumber): number {
@@ -173,7 +238,7 @@ export class Spare {
   /** Records a clean stop, with what the main looked like. @throws DeviceError */
   async markClean(main: MainIdentity): Promise<void> {
     await this.device.flush()
-    await this.#updateHeader({ clean: true, notes: { ...this.#header.notes, main } })
+    await this.update({ clean: true, main })
   }
 
   /** Slots are initialised one stride at a time, whoever asks first. */
@@ -183,30 +248,44 @@ export class Spare {
       if (pageOf(number) < this.#header.initialisedPages) return
       const pages = Math.min(pageOf(number) + PAGES_PER_STRIDE, this.geometry.slotPages)
       await this.slots.initialise(pages)
-      await this.#updateHeader({ initialisedPages: pages })
+      await this.update({ initialisedPages: pages })
     })
     this.#initialising = step.catch(() => undefined)
     return step
   }
 
-  async #updateHeader(change: Partial<Header>, bad: readonly number[] = []): Promise<void> {
-    const next = { ...this.#header, ...change, sequence: this.#header.sequence + 1 }
-    await writeHeader(this.device, next, this.#log, bad)
-    this.#header = next
+  /** Rewrites all header copies, after the updates before this one. @throws DeviceError; RangeError when it does not fit */
+  update(change: HeaderChange): Promise<void> {
+    const step = this.#updating.then(async () => {
+      const { main, pool, ...fields } = change
+      const notes = { ...this.#header.notes, ...(main && { main }), ...(pool && { pool }) }
+      const next = { ...this.#header, ...fields, notes, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
+      await writeHeader(this.device, next, this.#log, this.#badCopies)
+      this.#badCopies = []
+      this.#header = next
+    })
+    this.#updating = step.catch(() => undefined)
+    return step
   }
 }
 
-function newHeader(uuid: Buffer, geometry: Geometry, initialisedPages: number, main: MainIdentity): Header {
+function newHeader(
+  { name }: Device,
+  geometry: Geometry,
+  initialisedPages: number,
+  options: FormatOptions & { readonly uuid: Buffer },
+): Header {
+  const { main, uuid, pool = poolOfOne({ uuid, location: name }), ownerEpoch = 0 } = options
   const { id, location, fingerprint } = main
   return {
     version: FORMAT_VERSION,
     uuid,
     sequence: 1,
-    ownerEpoch: 0,
+    ownerEpoch,
     clean: true,
     geometry,
     initialisedPages,
-    notes: { main: { id, location, fingerprint }, createdAt: new Date().toISOString() },
+    notes: { main: { id, location, fingerprint }, createdAt: new Date().toISOString(), pool },
   }
 }
 

@@ -91,7 +91,18 @@ const HEADER: Header = {
   clean: true,
   geometry: GEOMETRY,
   initialisedPages: 0x3456,
-  notes: { main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] }, createdAt: '2026-01-31T12:00:00.000Z' },
+  notes: {
+    main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] },
+    createdAt: '2026-01-31T12:00:00.000Z',
+    pool: {
+      uuid: Buffer.alloc(16, 1),
+      sequence: 2,
+      standing: 'member',
+      opening: false,
+      members: [{ uuid: Buffer.alloc(16, 1), location: '/spare.img' }],
+      removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
+    },
+  },
 }
 
 void t.test('the layout: header copies and slot tables stand where the table says', (t) => {
