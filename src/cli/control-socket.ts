@@ -1,6 +1,7 @@
 /**
  * The unix socket of the control commands. It is bound before a disk is opened, so that a path that cannot be had costs
- * nothing; who connects meanwhile waits for the monitor. Only its owner may connect.
+ * nothing; who connects meanwhile waits for the monitor. Only its owner may connect, which is the umask's doing: see
+ * `ControlThread.listen`.
  */
 import type { QmpMonitor } from '../qmp/monitor.js'
 import { Listener } from '../server/listener.js'
@@ -23,7 +24,7 @@ export class ControlSocket {
     return advising('--control', async () => {
       await claimSocketPath(path)
       const room = new WaitingRoom()
-      return new ControlSocket(await listenPrivately(path, room, log), room)
+      return new ControlSocket(await Listener.open({ path }, room.admit, log), room)
     })
   }
 
@@ -36,15 +37,5 @@ export class ControlSocket {
   close(): void {
     this.#room.close()
     this.#listener.close()
-  }
-}
-
-/** A socket takes its mode from the umask when it is bound, which happens before `open` returns its promise. */
-function listenPrivately(path: string, room: WaitingRoom, log: Log): Promise<Listener> {
-  const umask = process.umask(0o177)
-  try {
-    return Listener.open({ path }, room.admit, log)
-  } finally {
-    process.umask(umask)
   }
 }

@@ -11,7 +11,7 @@ export const spareOption = (purpose: string): Option =>
 /** May be given several times. */
 export const sparesOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}; several make one pool: ${DISK_HELP}`)
-    .argParser((value: string, previous: readonly string[] = []) => [...previous, parseLocation(value)])
+    .argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), parseLocation(value)])
     .makeOptionMandatory()
 export const controlOption = (): Option =>
   new Option('--control <path>', 'control socket of the server').argParser(parseSocketPath).makeOptionMandatory()

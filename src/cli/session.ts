@@ -4,11 +4,11 @@
  * wait.
  */
 import type { Socket } from 'node:net'
-import { CONTROL_EVENTS } from '../control/events.js'
-import { controlCommands } from '../control/commands.js'
+import type { Facts } from '../control/messages.js'
+import { controlOperations } from '../control/operations.js'
+import { describeSpares } from '../control/spare-operations.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
-import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
@@ -17,7 +17,7 @@ import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
 import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
-import { ControlSocket } from './control-socket.js'
+import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
@@ -53,9 +53,10 @@ export async function serveAlone(
   const tls = loadTls(options.tls)
   const room = new WaitingRoom()
   const listener = await listenForClients(addresses, room.admit, options.log)
+  const control = startControl(options)
   try {
     const uri = uriOf(listener.address, options)
-    const session = await Session.start(options, uri, stop, tls)
+    const session = await Session.start(options, uri, stop, { control, tls })
     room.open(session.accept)
     if (!stop.isRequested) readiness.ready(uri)
     void stop.requested.then(() => {
@@ -65,6 +66,7 @@ export async function serveAlone(
   } finally {
     room.close()
     listener.close()
+    await control?.close()
   }
 }
 
@@ -74,25 +76,29 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
   const supervisor = supervisedSockets(room.admit, () => {
     stop.request('the supervisor is gone')
   })
+  const control = startControl(options)
   try {
     if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options)
-    const session = await Session.start(options, uri, stop, loadTls(options.tls))
+    const session = await Session.start(options, uri, stop, { control, tls: loadTls(options.tls) })
     room.open(session.accept)
     supervisor.ready(uri)
     await session.untilStopped()
   } finally {
     room.close()
     supervisor.disconnect()
+    await control?.close()
   }
 }
 
+/** It boots while there is other work to do. */
+const startControl = ({ control, log }: SessionOptions): ControlThread | undefined =>
+  control === undefined ? undefined : new ControlThread(log)
+
 interface SessionParts {
-  readonly pair: Pair
-  readonly hub: EventHub
-  readonly control: ControlSocket | undefined
+  readonly control: ControlThread | undefined
   readonly tls: ServerTls | undefined
 }
 
@@ -101,45 +107,26 @@ class Session {
   readonly #stop: Stop
   readonly #pair: Pair
   readonly #server: NbdServer
-  readonly #monitor: QmpMonitor
-  readonly #control: ControlSocket | undefined
 
-  private constructor(options: SessionOptions, uri: string, stop: Stop, { pair, hub, control, tls }: SessionParts) {
+  private constructor(options: SessionOptions, stop: Stop, pair: Pair, server: NbdServer) {
     this.#options = options
     this.#stop = stop
     this.#pair = pair
-    this.#control = control
-    this.#server = newServer(options, pair, hub, tls)
-    this.#monitor = new QmpMonitor({
-      version: qmpVersion('nbd-remap', packageVersion()),
-      events: CONTROL_EVENTS,
-      log: options.log,
-      commands: controlCommands({
-        pair,
-        policy: options.policy,
-        version: packageVersion(),
-        exportName: options.name,
-        uri,
-        startedAt: new Date(),
-        nbdClients: () => this.#server.clients,
-        quit: () => {
-          stop.request('told to quit')
-        },
-      }),
-    })
-    hub.connect(this.#monitor)
-    control?.open(this.#monitor)
+    this.#server = server
   }
 
-  static async start(options: SessionOptions, uri: string, stop: Stop, tls: ServerTls | undefined): Promise<Session> {
-    const control = options.control === undefined ? undefined : await ControlSocket.listen(options.control, options.log)
-    try {
-      const hub = new EventHub(options.log)
-      return new Session(options, uri, stop, { pair: await openPair(options, hub), hub, control, tls })
-    } catch (error) {
-      control?.close()
-      throw error
+  static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
+    const { control } = parts
+    if (options.control !== undefined) await control?.listen(options.control)
+    const pair = await openPair(options, emitter(options, control))
+    const server = newServer(options, pair, parts)
+    const quit = (): void => {
+      stop.request('told to quit')
     }
+    const operations = controlOperations({ pair, policy: options.policy, quit })
+    const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
+    control?.open(factsOf(options, uri, pair), operations, present)
+    return new Session(options, stop, pair, server)
   }
 
   readonly accept = (socket: Socket): void => {
@@ -151,12 +138,7 @@ class Session {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
     await this.#server.close()
-    try {
-      await this.#pair.close()
-    } finally {
-      await this.#monitor.close()
-      this.#control?.close()
-    }
+    await this.#pair.close()
     this.#options.log.info('stopped')
   }
 }
@@ -164,47 +146,43 @@ class Session {
 /** What an operator should find in the log without a control client. The other events write lines of their own. */
 const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
 
-/** Events happen before there is a monitor to tell them to: repairs at the start, for example. */
-class EventHub {
-  readonly #log: Log
-  #monitor: QmpMonitor | undefined
-
-  constructor(log: Log) {
-    this.#log = log
-  }
-
-  readonly emit: RemapEventSink = (event, data) => {
-    if (LOGGED_EVENTS.has(event)) this.#log.warn(`${event} ${JSON.stringify(data)}`)
-    this.#monitor?.emit(event, { ...data })
-  }
-
-  connect(monitor: QmpMonitor): void {
-    this.#monitor = monitor
-  }
-
-  client(
-    event: 'CLIENT_CONNECTED' | 'CLIENT_DISCONNECTED',
-    client: { id: number; address: string; exportName: string },
-  ): void {
-    this.#monitor?.emit(event, { id: client.id, address: client.address, 'export-name': client.exportName })
+function emitter({ log }: SessionOptions, control: ControlThread | undefined): RemapEventSink {
+  return (event, data) => {
+    if (LOGGED_EVENTS.has(event)) log.warn(`${event} ${JSON.stringify(data)}`)
+    control?.emit(event, data)
   }
 }
 
-function newServer(options: SessionOptions, pair: Pair, hub: EventHub, tls: ServerTls | undefined): NbdServer {
-  return new NbdServer({
+function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts {
+  const { main, pool } = target
+  return {
+    version: packageVersion(),
+    exportName: name,
+    uri,
+    startedAt: new Date(),
+    readOnly: target.readOnly,
+    blockSize: pool.blockSize,
+    main: { name: main.name, size: main.size },
+    statistics: target.statistics.memory,
+  }
+}
+
+function newServer(options: SessionOptions, pair: Pair, { control, tls }: SessionParts): NbdServer {
+  const server = new NbdServer({
     exports: [pairExport(pair.target, options.name)],
     log: options.log,
     ...(tls && { tls }),
     onClientConnected: (client) => {
-      hub.client('CLIENT_CONNECTED', client)
+      control?.tellClients('CLIENT_CONNECTED', client, server.clients)
     },
     onClientDisconnected: (client) => {
-      hub.client('CLIENT_DISCONNECTED', client)
+      control?.tellClients('CLIENT_DISCONNECTED', client, server.clients)
     },
   })
+  return server
 }
 
-async function openPair(options: SessionOptions, { emit }: EventHub): Promise<Pair> {
+async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<Pair> {
   const disks = await openDisks(options, {
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,

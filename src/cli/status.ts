@@ -6,6 +6,7 @@ import { ask, show, type ShowOptions } from './ask.js'
 import { controlOption, jsonOption, watchOption } from './options.js'
 
 interface Status {
+  readonly 'data-plane': 'running' | 'stalled'
   readonly pid: number
   readonly version: string
   readonly 'started-at': string
@@ -31,6 +32,7 @@ function describe(status: Status): string {
   const { main, spares } = status
   const lines = [
     `server:   nbd-remap ${status.version}, pid ${status.pid}, since ${status['started-at']}`,
+    ...(status['data-plane'] === 'stalled' ? ['STALLED:  a disk hangs; what follows is what was known before'] : []),
     `export:   ${status.uri}${status['read-only'] ? ' (read-only)' : ''}`,
     `main:     ${main.name}, ${formatBytes(main.size)}`,
     ...spares.map((spare) => `spare:    ${describeSpare(spare, status['block-size'])}`),

@@ -1,34 +1,15 @@
-/** The commands of the control socket: one table of name, arguments, result and handler. */
-import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../remap/admin.js'
-import type { ReadPolicy } from '../remap/policy.js'
-import type { Pair } from '../remap/pair.js'
+/**
+ * The commands of the control socket: one table of name, arguments, result and handler. They run in the control thread.
+ * Those that need the disks are carried out by the data plane, see operations.ts.
+ */
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
-import { QmpReplyError } from '../qmp/error.js'
-import { describeSpares, SPARE, spareCommands } from './spare-commands.js'
-
-/** A client of the NBD server, as the status shows it. */
-export interface NbdClient {
-  readonly id: number
-  readonly address: string
-  readonly exportName: string
-  readonly since: Date
-  readonly requestsInFlight: number
-}
+import type { DataPlane } from './data-plane.js'
+import { SPARE, spareCommands } from './spare-commands.js'
 
 /** What the commands act on. */
-export interface ControlSubject {
-  readonly pair: Pair
-  readonly policy: ReadPolicy
-  readonly version: string
-  readonly exportName: string
-  readonly uri: string
-  readonly startedAt: Date
-  nbdClients(): readonly NbdClient[]
-  /** Begins a graceful stop and returns at once. */
-  quit(): void
-}
+export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
 
-const REMAPS_LIMIT_DEFAULT = 1000
+export const REMAPS_LIMIT_DEFAULT = 1000
 
 const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
 const RANGE = {
@@ -43,6 +24,7 @@ const STATUS = {
   kind: 'object',
   members: {
     status: { kind: 'enum', values: ['running'] },
+    'data-plane': { kind: 'enum', values: ['running', 'stalled'], description: 'stalled: a disk hangs' },
     pid: { kind: 'int' },
     version: { kind: 'str' },
     'started-at': { kind: 'str' },
@@ -88,6 +70,22 @@ const STATISTICS = {
   },
 } as const
 
+const REMAPS = {
+  kind: 'object',
+  members: {
+    remaps: { kind: 'array', of: { kind: 'object', members: RANGE } },
+    total: { kind: 'size', description: 'number of ranges without from-sector and limit' },
+  },
+} as const
+
+const ADDED = {
+  kind: 'object',
+  members: { blocks: { kind: 'size', description: 'number of blocks remapped' } },
+} as const
+
+export type Remaps = ValueOf<typeof REMAPS>
+export type Added = ValueOf<typeof ADDED>
+
 const TABLE = {
   kind: 'object',
   members: {
@@ -99,7 +97,6 @@ const TABLE = {
 } as const
 
 export function controlCommands(subject: ControlSubject): CommandTable {
-  const { target } = subject.pair
   return {
     'query-status': command({
       description: 'The disk pair, the export and its clients',
@@ -114,12 +111,10 @@ export function controlCommands(subject: ControlSubject): CommandTable {
     'query-remap-table': command({
       description: 'Size and load of the remap table',
       returns: TABLE,
-      handler: () => ({
-        remaps: target.table.count,
-        buckets: target.table.buckets,
-        load: target.table.load,
-        resizes: target.table.resizes,
-      }),
+      handler: async () => {
+        const { remaps, buckets, resizes } = await subject.statistics()
+        return { remaps, buckets, load: Math.floor((remaps * 100) / buckets), resizes }
+      },
     }),
     'query-remaps': command({
       description: 'The remaps in the order of the main disk, neighbours joined',
@@ -132,20 +127,8 @@ export function controlCommands(subject: ControlSubject): CommandTable {
           description: `ranges to return, ${REMAPS_LIMIT_DEFAULT} if absent`,
         },
       },
-      returns: {
-        kind: 'object',
-        members: {
-          remaps: { kind: 'array', of: { kind: 'object', members: RANGE } },
-          total: { kind: 'size', description: 'number of ranges without from-sector and limit' },
-        },
-      },
-      handler: (args) => {
-        const ranges = listRemaps(target)
-        const from = args['from-sector'] ?? 0
-        const wanted = ranges.filter((range) => range.mainSector + range.sectors > from)
-        const limited = wanted.slice(0, args.limit ?? REMAPS_LIMIT_DEFAULT)
-        return { remaps: limited.map(describe), total: ranges.length }
-      },
+      returns: REMAPS,
+      handler: async (args) => (await subject.ask('query-remaps', args)) as Remaps,
     }),
     'remap-add': command({
       description: 'Remaps the blocks that hold these sectors, with their content',
@@ -164,49 +147,37 @@ export function controlCommands(subject: ControlSubject): CommandTable {
         },
         copy: { kind: 'bool', optional: true, description: 'false: the blocks read as whatever the spare blocks hold' },
       },
-      returns: { kind: 'object', members: { blocks: { kind: 'size', description: 'number of blocks remapped' } } },
-      handler: async (args) => {
-        if (target.readOnly) throw new QmpReplyError('the pair is served read-only')
-        const request = {
-          mainSector: args['main-sector'],
-          sectors: args.sectors,
-          spareSector: args['spare-sector'],
-          spare: args.spare,
-          copy: args.copy ?? true,
-        }
-        try {
-          return { blocks: await addRemaps(target, request, subject.policy) }
-        } catch (error) {
-          if (error instanceof RemapRequestError) throw new QmpReplyError(error.message)
-          throw error
-        }
-      },
+      returns: ADDED,
+      handler: async (args) => (await subject.ask('remap-add', args)) as Added,
     }),
     ...spareCommands(subject),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
-      handler: () => {
-        subject.quit()
+      handler: async () => {
+        await subject.ask('quit', {})
       },
     }),
   }
 }
 
-function queryStatus(subject: ControlSubject): ValueOf<typeof STATUS> {
-  const { target } = subject.pair
+async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STATUS>> {
+  const { main, ...facts } = await subject.facts
+  const state = await subject.state()
+  const { remaps } = await subject.statistics()
   return {
     status: 'running',
+    'data-plane': state,
     pid: process.pid,
-    version: subject.version,
-    'started-at': subject.startedAt.toISOString(),
-    'read-only': target.readOnly,
-    uri: subject.uri,
-    'export-name': subject.exportName,
-    'block-size': target.pool.blockSize,
-    main: { name: target.main.name, size: target.main.size },
-    spares: describeSpares(subject.pair),
-    remaps: target.table.count,
-    clients: subject.nbdClients().map((client) => ({
+    version: facts.version,
+    'started-at': facts.startedAt.toISOString(),
+    'read-only': facts.readOnly,
+    uri: facts.uri,
+    'export-name': facts.exportName,
+    'block-size': facts.blockSize,
+    main,
+    spares: [...subject.spares],
+    remaps,
+    clients: subject.clients.map((client) => ({
       id: client.id,
       address: client.address,
       'export-name': client.exportName,
@@ -216,8 +187,9 @@ function queryStatus(subject: ControlSubject): ValueOf<typeof STATUS> {
   }
 }
 
-function queryStats({ pair, startedAt }: ControlSubject): ValueOf<typeof STATISTICS> {
-  const { statistics } = pair.target
+async function queryStats(subject: ControlSubject): Promise<ValueOf<typeof STATISTICS>> {
+  const { startedAt } = await subject.facts
+  const statistics = await subject.statistics()
   return {
     reads: statistics.reads,
     writes: statistics.writes,
@@ -234,11 +206,3 @@ function queryStats({ pair, startedAt }: ControlSubject): ValueOf<typeof STATIST
     'uptime-seconds': (Date.now() - startedAt.getTime()) / 1000,
   }
 }
-
-const describe = (range: RemapRange): ValueOf<{ kind: 'object'; members: typeof RANGE }> => ({
-  'main-sector': range.mainSector,
-  'spare-sector': range.spareSector,
-  sectors: range.sectors,
-  spare: range.spare,
-  state: range.state,
-})

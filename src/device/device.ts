@@ -5,7 +5,18 @@
  * The caller keeps every request inside [0, size); a request that is not is a bug and throws `InvariantError`, not
  * `DeviceError`. Any offset and length is allowed: a device with a larger minimum does its own read-modify-write.
  * Requests may overlap in time and finish in any order; whoever needs overlapping requests ordered does so above.
+ *
+ * A request is answered by a `Completion`: `undefined` when it is done already, else a promise. A promise costs more than
+ * reading a block from the page cache, so whoever is done at once does not make one. A request fails by rejection only:
+ * what is thrown is a bug.
  */
+
+/** `await` takes either. */
+export type Completion = Promise<void> | undefined
+
+/** Goes on with `next` once `completion` is fulfilled: at once when it is done already. */
+export const after = (completion: Completion, next: () => Completion): Completion =>
+  completion === undefined ? next() : completion.then(next)
 
 export type DeviceOperation = 'read' | 'write' | 'flush' | 'trim' | 'write-zeroes'
 
@@ -82,18 +93,18 @@ export interface Device {
    * Fills `into` from `offset`.
    * @throws DeviceError; the content of `into` is then undefined
    */
-  read(offset: number, into: Buffer): Promise<void>
+  read(offset: number, into: Buffer): Completion
   /**
-   * Writes the concatenation of `chunks` at `offset`. The chunks must not change until the promise settles.
+   * Writes the concatenation of `chunks` at `offset`. The chunks must not change until that is done.
    * @throws DeviceError; the content of the range is then undefined (any mixture of old and new sectors)
    */
-  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void>
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion
   /** Makes everything that was acknowledged before this call durable. @throws DeviceError */
-  flush(): Promise<void>
+  flush(): Completion
   /** Tells the device that the range is not needed; its content becomes undefined. A hint. @throws DeviceError */
-  trim(offset: number, length: number, options?: WriteOptions): Promise<void>
+  trim(offset: number, length: number, options?: WriteOptions): Completion
   /** The range reads as zeros afterwards. @throws DeviceError; only with `fast` and nothing changed ENOTSUP */
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void>
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion
   /**
    * What is allocated, as consecutive extents from `offset` on: at least one and at most `countMax`, within the range.
    * They may end before the range does. A device without this method knows nothing, which is the same as `data`.

@@ -9,8 +9,10 @@ import { alignDown, alignUp, SECTOR_SIZE } from '../util/units.js'
 import { assertInside } from './bounds.js'
 import {
   DeviceError,
+  after,
   type AllocationExtent,
   type BlockSizes,
+  type Completion,
   type Device,
   type DeviceErrorCode,
   type DeviceOperation,
@@ -84,42 +86,43 @@ export class FaultyDevice implements Device {
     return this.#find(operation, offset, offset + length) !== undefined
   }
 
-  async read(offset: number, into: Buffer): Promise<void> {
+  read(offset: number, into: Buffer): Completion {
     assertInside(this, offset, into.length)
-    this.#check('read', offset, into.length)
-    await this.#below.read(offset, into)
+    const failure = this.#strike('read', offset, into.length)
+    return failure ? Promise.reject(failure) : this.#below.read(offset, into)
   }
 
-  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
-    try {
-      this.#check('write', offset, length)
-    } catch (error) {
-      if (this.#tear) await this.#writeSome(offset, chunks, this.#tear)
-      throw error
-    }
-    await this.#below.write(offset, chunks, options)
-    this.#heal(offset, length)
-    if (options?.fua) this.#check('flush', 0, this.size)
+    const failure = this.#strike('write', offset, length)
+    if (failure) return this.#failWrite(offset, chunks, failure)
+    return after(this.#below.write(offset, chunks, options), () => {
+      this.#heal(offset, length)
+      const flushFailure = options?.fua ? this.#strike('flush', 0, this.size) : undefined
+      return flushFailure ? Promise.reject(flushFailure) : undefined
+    })
   }
 
-  async flush(): Promise<void> {
-    this.#check('flush', 0, this.size)
-    await this.#below.flush()
+  flush(): Completion {
+    const failure = this.#strike('flush', 0, this.size)
+    return failure ? Promise.reject(failure) : this.#below.flush()
   }
 
-  async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
     assertInside(this, offset, length)
-    this.#check('trim', offset, length)
-    await this.#below.trim(offset, length, options)
+    const failure = this.#strike('trim', offset, length)
+    return failure ? Promise.reject(failure) : this.#below.trim(offset, length, options)
   }
 
-  async writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     assertInside(this, offset, length)
-    this.#check('write-zeroes', offset, length)
-    await this.#below.writeZeroes(offset, length, options)
-    this.#heal(offset, length)
+    const failure = this.#strike('write-zeroes', offset, length)
+    if (failure) return Promise.reject(failure)
+    return after(this.#below.writeZeroes(offset, length, options), () => {
+      this.#heal(offset, length)
+      return undefined
+    })
   }
 
   /** A hole whose reads fail must not pass for zeros: where reads fail, all is data. */
@@ -137,15 +140,15 @@ export class FaultyDevice implements Device {
     return this.#rules.find((rule) => rule.operations.includes(operation) && start < rule.end && rule.start < end)
   }
 
-  /** @throws DeviceError when a live rule says so; that rule has then one time less to live */
-  #check(operation: DeviceOperation, offset: number, length: number): void {
+  /** The failure that a live rule orders; the rule has then one time less to live. */
+  #strike(operation: DeviceOperation, offset: number, length: number): DeviceError | undefined {
     const rule = this.#find(operation, offset, offset + length)
-    if (!rule) return
+    if (!rule) return undefined
     if (Number.isFinite(rule.times)) {
       const rest = rule.times > 1 ? [{ ...rule, times: rule.times - 1 }] : []
       this.#rules = this.#rules.flatMap((other) => (other === rule ? rest : [other]))
     }
-    throw new DeviceError(rule.code, this.name, operation, offset, length)
+    return new DeviceError(rule.code, this.name, operation, offset, length)
   }
 
   /** Takes the sectors that lie whole in [offset, offset + length) out of the read rules that heal. */
@@ -163,6 +166,11 @@ export class FaultyDevice implements Device {
         { ...rule, operations: others, start: Math.max(start, rule.start), end: Math.min(end, rule.end) },
       ].filter((part) => part.start < part.end && part.operations.length > 0)
     })
+  }
+
+  async #failWrite(offset: number, chunks: readonly Buffer[], failure: DeviceError): Promise<never> {
+    if (this.#tear) await this.#writeSome(offset, chunks, this.#tear)
+    throw failure
   }
 
   async #writeSome(offset: number, chunks: readonly Buffer[], tear: Random): Promise<void> {

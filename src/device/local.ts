@@ -1,8 +1,9 @@
 /**
- * A disk behind a file descriptor: what regular files and block devices have in common. All I/O goes through the
- * thread pool, so a disk that hangs holds up its own requests and nothing else.
+ * A disk behind a file descriptor: what regular files and block devices have in common. Reads and writes are made
+ * synchronously while the disk answers from memory and through the thread pool as soon as it does not (see `Pace`), so a
+ * slow disk shows its full queue depth. Whatever may take long by nature always goes through the pool.
  */
-import { fdatasync, read, writev, close as closeFd } from 'node:fs'
+import { fdatasync, read, readSync, writev, writevSync, close as closeFd } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { promisify } from 'node:util'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
@@ -12,11 +13,13 @@ import {
   DeviceError,
   type AllocationExtent,
   type BlockSizes,
+  type Completion,
   type Device,
   type WriteOptions,
   type ZeroOptions,
 } from './device.js'
 import { HoleFinder } from './hole-finder.js'
+import { Pace } from './pace.js'
 import { deviceErrorFrom } from './system-error.js'
 
 export interface LocalDisk {
@@ -37,14 +40,16 @@ export interface LocalDisk {
 /** Starting a helper program costs milliseconds: below this, a trim is not worth it and zeros are simply written. */
 const HELPER_LENGTH_MIN = MiB
 const ZERO_STEP = 8 * MiB
+/** Longer requests keep a processor busy for a good part of a millisecond, and one of the pool's will do. */
+const SYNCHRONOUS_LENGTH_MAX = MiB
+
 /** From here on, punching a hole takes less time than writing as many zeros, even into the page cache. */
 const FAST_ZERO_LENGTH_MIN = 16 * MiB
 
-const readFd = promisify(read)
-const writevFd = promisify(writev)
-
 export class LocalDevice implements Device {
   readonly #disk: LocalDisk
+  readonly #reads = new Pace()
+  readonly #writes = new Pace()
   readonly #holes: HoleFinder | undefined
   #flushFailure: DeviceError | undefined
 
@@ -69,34 +74,47 @@ export class LocalDevice implements Device {
     return this.#disk.blockSizes
   }
 
-  async read(offset: number, into: Buffer): Promise<void> {
-    assertInside(this, offset, into.length)
-    let done = 0
-    while (done < into.length) {
-      const bytes = await this.#readSome(offset + done, into.subarray(done))
-      // The disk shrank behind our back: its content is gone, not zero.
-      if (bytes === 0) throw new DeviceError('EIO', this.name, 'read', offset, into.length)
-      done += bytes
+  read(offset: number, into: Buffer): Completion {
+    const { length } = into
+    assertInside(this, offset, length)
+    if (length === 0) return undefined
+    const start = performance.now()
+    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#reads.isSynchronous(start)) return this.#readInPool(offset, into)
+    try {
+      const bytes = readSync(this.#disk.fd, into, 0, length, offset)
+      if (bytes < length) return this.#readInPool(offset + bytes, into.subarray(bytes))
+      return undefined
+    } catch (error) {
+      return Promise.reject(deviceErrorFrom(error, this.name, 'read', offset, length))
+    } finally {
+      this.#reads.called(start, performance.now(), length)
     }
   }
 
-  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
-    if (this.readOnly) throw new DeviceError('EPERM', this.name, 'write', offset, length)
-    let left = chunks
-    for (let done = 0; done < length;) {
-      const { bytesWritten } = await writevFd(this.#disk.fd, left, offset + done).catch((error: unknown) => {
-        throw deviceErrorFrom(error, this.name, 'write', offset, length)
-      })
-      done += bytesWritten
-      if (done < length) left = sliceChunks(chunks, done, length)
+    if (this.readOnly) return Promise.reject(new DeviceError('EPERM', this.name, 'write', offset, length))
+    const start = performance.now()
+    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#writes.isSynchronous(start)) {
+      return this.#writeInPool(offset, chunks, 0, length, options)
     }
-    if (options?.fua) await this.flush()
+    try {
+      const bytes = writevSync(this.#disk.fd, chunks, offset)
+      if (bytes < length) return this.#writeInPool(offset, chunks, bytes, length, options)
+    } catch (error) {
+      return Promise.reject(deviceErrorFrom(error, this.name, 'write', offset, length))
+    } finally {
+      this.#writes.called(start, performance.now(), length)
+    }
+    return options?.fua ? this.flush() : undefined
   }
 
-  async flush(): Promise<void> {
-    if (this.#disk.writesThrough || this.readOnly) return
+  flush(): Completion {
+    return this.#disk.writesThrough || this.readOnly ? undefined : this.#flush()
+  }
+
+  async #flush(): Promise<void> {
     if (!this.#flushFailure) {
       await promisify(fdatasync)(this.#disk.fd).catch((error: unknown) => {
         this.#flushFailure = deviceErrorFrom(error, this.name, 'flush', 0, this.size)
@@ -137,12 +155,49 @@ export class LocalDevice implements Device {
     return promisify(closeFd)(this.#disk.fd)
   }
 
-  async #readSome(offset: number, into: Buffer): Promise<number> {
-    try {
-      return (await readFd(this.#disk.fd, into, 0, into.length, offset)).bytesRead
-    } catch (error) {
-      throw deviceErrorFrom(error, this.name, 'read', offset, into.length)
+  async #readInPool(offset: number, into: Buffer): Promise<void> {
+    for (let done = 0; done < into.length;) {
+      const bytes = await this.#readSome(offset + done, into.subarray(done))
+      // The disk shrank behind our back: its content is gone, not zero.
+      if (bytes === 0) throw new DeviceError('EIO', this.name, 'read', offset, into.length)
+      done += bytes
     }
+  }
+
+  /** Of a request whose first `done` bytes are written. */
+  async #writeInPool(
+    offset: number,
+    chunks: readonly Buffer[],
+    done: number,
+    length: number,
+    options?: WriteOptions,
+  ): Promise<void> {
+    while (done < length) {
+      done += await this.#writeSome(offset + done, done === 0 ? chunks : sliceChunks(chunks, done, length))
+    }
+    if (options?.fua) await this.flush()
+  }
+
+  #readSome(offset: number, into: Buffer): Promise<number> {
+    this.#reads.sent(performance.now())
+    return new Promise((resolve, reject) => {
+      read(this.#disk.fd, into, 0, into.length, offset, (error, bytes) => {
+        this.#reads.answered(performance.now())
+        if (error) reject(deviceErrorFrom(error, this.name, 'read', offset, into.length))
+        else resolve(bytes)
+      })
+    })
+  }
+
+  #writeSome(offset: number, chunks: readonly Buffer[]): Promise<number> {
+    this.#writes.sent(performance.now())
+    return new Promise((resolve, reject) => {
+      writev(this.#disk.fd, chunks, offset, (error, bytes) => {
+        this.#writes.answered(performance.now())
+        if (error) reject(deviceErrorFrom(error, this.name, 'write', offset, chunksLength(chunks)))
+        else resolve(bytes)
+      })
+    })
   }
 
   /** Node.js has no fallocate(2) and no BLKDISCARD, util-linux has. @returns whether it succeeded */

@@ -1,6 +1,6 @@
 /** A device whose lock is released when it is closed, and which can be kept from being written to. */
 import type { Unlock } from './disk-lock.js'
-import { DeviceError, type Device, type WriteOptions, type ZeroOptions } from './device.js'
+import { DeviceError, type Completion, type Device, type WriteOptions, type ZeroOptions } from './device.js'
 import { chunksLength } from '../util/chunks.js'
 
 export class LockedDevice implements Device {
@@ -20,25 +20,25 @@ export class LockedDevice implements Device {
     this.#unlock = unlock
   }
 
-  read(offset: number, into: Buffer): Promise<void> {
+  read(offset: number, into: Buffer): Completion {
     return this.#device.read(offset, into)
   }
 
-  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
     if (this.readOnly) return this.#refuse('write', offset, chunksLength(chunks))
     return this.#device.write(offset, chunks, options)
   }
 
-  flush(): Promise<void> {
+  flush(): Completion {
     return this.#device.flush()
   }
 
-  trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
     if (this.readOnly) return this.#refuse('trim', offset, length)
     return this.#device.trim(offset, length, options)
   }
 
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     if (this.readOnly) return this.#refuse('write-zeroes', offset, length)
     return this.#device.writeZeroes(offset, length, options)
   }

@@ -1,7 +1,7 @@
 /** A disk in memory, for tests and as the bottom of simulated disks. Every write is "durable" at once. */
 import { chunksLength, copyChunks } from '../util/chunks.js'
 import { assertInside } from './bounds.js'
-import type { BlockSizes, Device } from './device.js'
+import type { BlockSizes, Completion, Device } from './device.js'
 
 export class MemoryDevice implements Device {
   readonly name: string
@@ -19,30 +19,30 @@ export class MemoryDevice implements Device {
     return this.bytes.length
   }
 
-  read(offset: number, into: Buffer): Promise<void> {
+  read(offset: number, into: Buffer): Completion {
     assertInside(this, offset, into.length)
     this.bytes.copy(into, 0, offset, offset + into.length)
-    return Promise.resolve()
+    return undefined
   }
 
-  write(offset: number, chunks: readonly Buffer[]): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[]): Completion {
     assertInside(this, offset, chunksLength(chunks))
     copyChunks(chunks, this.bytes, offset)
-    return Promise.resolve()
+    return undefined
   }
 
-  flush(): Promise<void> {
-    return Promise.resolve()
+  flush(): Completion {
+    return undefined
   }
 
-  trim(offset: number, length: number): Promise<void> {
+  trim(offset: number, length: number): Completion {
     return this.writeZeroes(offset, length)
   }
 
-  writeZeroes(offset: number, length: number): Promise<void> {
+  writeZeroes(offset: number, length: number): Completion {
     assertInside(this, offset, length)
     this.bytes.fill(0, offset, offset + length)
-    return Promise.resolve()
+    return undefined
   }
 
   close(): Promise<void> {

@@ -72,7 +72,7 @@ export class Drain {
   }
 
   async #pass(): Promise<void> {
-    let step: SlotNumber[] = []
+    const step: SlotNumber[] = []
     const { slots } = this.member.spare
     for (let n = 0; n < slots.initialisedSlots; n++) {
       if (slots.state(slotNumber(n)) === 'remapped') step.push(this.member.global(slotNumber(n)))

@@ -5,7 +5,7 @@
  */
 import { resolveLocation } from '../device/location.js'
 import { openDisk, type OpenedDisk } from '../device/open.js'
-import type { Header, PoolMember, PoolRecord } from '../spare/format.js'
+import type { PoolMember, PoolRecord } from '../spare/format.js'
 import { choosePool, missingMessage, type LeftOut } from '../spare/membership.js'
 import type { PoolSpare } from '../spare/pool.js'
 import { Spare } from '../spare/spare.js'
@@ -15,7 +15,6 @@ import type { Log } from '../util/log.js'
 export interface FoundSpare extends PoolSpare {
   readonly disk: OpenedDisk
   readonly name: string
-  readonly header: Header
   /** It was opened here, not by the caller. */
   readonly isOurs: boolean
 }
@@ -39,7 +38,7 @@ export async function findSpares(
 ): Promise<FoundSpares> {
   const found: FoundSpare[] = []
   try {
-    for (const disk of disks) found.push(asFound(disk, await Spare.open(disk.device, options.log), false))
+    for (const disk of disks) found.push(await asFound(disk, false))
     for (;;) {
       const choice = choosePool(found)
       if (choice.kind === 'found') return choice
@@ -53,8 +52,9 @@ export async function findSpares(
   }
 }
 
-function asFound(disk: OpenedDisk, spare: Spare, isOurs: boolean): FoundSpare {
-  return { disk, spare, location: placeOf(disk), name: disk.device.name, header: spare.header, isOurs }
+async function asFound(disk: OpenedDisk, isOurs: boolean): Promise<FoundSpare> {
+  const { device } = disk
+  return { ...(await Spare.identify(device)), disk, device, location: placeOf(disk), name: device.name, isOurs }
 }
 
 async function find(
@@ -64,10 +64,10 @@ async function find(
   let disk: OpenedDisk | undefined
   try {
     disk = await openDisk(member.location, options)
-    const spare = await Spare.open(disk.device, options.log)
-    if (!spare.header.uuid.equals(member.uuid)) throw new Error('another spare is there now')
+    const found = await asFound(disk, true)
+    if (!found.header.uuid.equals(member.uuid)) throw new Error('another spare is there now')
     options.log.info(`spare ${member.location} belongs to the pool, too`)
-    return asFound(disk, spare, true)
+    return found
   } catch (error) {
     await disk?.device.close()
     throw new RefusedError(`${missingMessage(member)} (${messageOf(error)})`, { cause: error })

@@ -189,7 +189,7 @@ export class Pair {
       named(main),
       found.members.map(({ disk }) => named(disk)),
     )
-    const pool = new SparePool(found.members, found.record, log)
+    const pool = await SparePool.open(found.members, found.record, log)
     for (const { spare } of pool.members) spare.refuseIfLost()
     const identity = await identify(main)
     const mismatch = mainMismatch(recordedMain(pool), { ...identity, size: main.device.size })
@@ -217,14 +217,14 @@ export class Pair {
 
   /** The same with a disk that is open. */
   async addOpened(disk: OpenedDisk, force: boolean): Promise<Member> {
-    const { pool, placement } = this.target
+    const { pool } = this.target
     const { emit, log } = this.#options
     try {
       this.#refuseReadOnly()
       this.#refuseMember(named(disk))
       const member = await pool.add(disk.device, placeOf(disk), force)
       this.#disks.set(member.uuid, named(disk))
-      placement.reportLevel()
+      this.target.poolChanged()
       const blocks = member.spare.geometry.slots
       log.info(`spare ${member.name} (${member.uuid}) is in the pool now: ${blocks} blocks`)
       emit('SPARE_ADDED', { spare: member.name, uuid: member.uuid, 'total-blocks': blocks })
@@ -257,12 +257,13 @@ export class Pair {
     const { member } = drain
     const { emit, log } = this.#options
     const { uuid, name: spare } = member
-    this.target.placement.reportLevel()
+    this.target.poolChanged()
     try {
       await drain.run()
       await this.target.pool.remove(member)
     } catch (error) {
       member.isDraining = false
+      this.target.poolChanged()
       const remaining = member.spare.counts.remapped
       log.error(`spare ${spare} stays in the pool: ${messageOf(error)}`)
       emit('SPARE_REMOVAL_FAILED', { spare, uuid, reason: messageOf(error), 'remaining-blocks': remaining })

@@ -40,7 +40,7 @@ const isBadBlock = (error: unknown): error is DeviceError =>
 
 /** Space that runs out under a spare is as good as a bad block: what was to be written there goes elsewhere. */
 const isBadSpareBlock = (error: unknown): error is DeviceError =>
-  isBadBlock(error) || (error instanceof DeviceError && error.code === 'ENOSPC')
+  isBadBlock(error) || (error instanceof DeviceError && error.code === 'ENOSPC' && error.operation !== 'flush')
 
 export class Repair {
   readonly #parts: RepairParts

@@ -1,12 +1,15 @@
 /**
  * The remapper: a `Device` over a failing main disk and its spares. Every request holds the range lock of its blocks,
  * shared for reads and exclusive for everything that changes data, so that repair, remapping and client I/O never see
- * a block half moved. A fast path asks one question, "may this touch a remap?", and passes straight to main.
+ * a block half moved. A fast path asks two questions, "may this touch a remap?" and "does anybody hold these blocks?", and
+ * passes straight to main. When main is done at once, that was all: nothing else ran meanwhile, so no lock was needed. Only
+ * for a request that main is still working on is the lock taken, in the same turn.
  */
 import {
   DeviceError,
   type AllocationExtent,
   type BlockSizes,
+  type Completion,
   type Device,
   type DeviceOperation,
   type WriteOptions,
@@ -25,6 +28,7 @@ import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Repair } from './repair.js'
 import { newStatistics, type Statistics } from './statistics.js'
+import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
 
 export interface RemapTargetOptions {
@@ -32,10 +36,14 @@ export interface RemapTargetOptions {
   readonly pool: SparePool
   readonly policy: ReadPolicy
   readonly spares: SparePolicy
+  /** dm-remap's if absent. */
+  readonly tableSettings?: TableSettings | undefined
   readonly emit: RemapEventSink
   readonly log: Log
 }
 
+/** Buckets of the table that are moved in one turn of the event loop: some tens of microseconds. */
+const BUCKETS_PER_TURN = 128
 /** Zeros are written in steps of this length where the disk cannot write them by itself. */
 const ZERO_STEP = 4 * MiB
 
@@ -52,19 +60,21 @@ export class RemapTarget implements Device {
   readonly #superseded: SlotNumber[] = []
 
   constructor(options: RemapTargetOptions) {
-    const { main, pool, spares, emit, log } = options
+    const { main, pool, spares, log } = options
     this.main = main
     this.pool = pool
     this.#log = log
-    this.table = new RemapTable(Math.ceil(main.size / pool.blockSize), ({ from, to, count }) => {
-      log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
-      log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
-      emit('TABLE_RESIZED', { from, to, remaps: count })
-    })
+    // Whatever changes a level is told to the world, so this is where the levels are kept up.
+    const emit: RemapEventSink = (event, data) => {
+      this.#updateLevels()
+      options.emit(event, data)
+    }
+    this.table = newTable(options, emit)
     const generation = this.#fillTable()
     this.placement = new Placement({ pool, table: this.table, generation, lowShare: spares.lowShare, emit, log })
     const { onExhausted } = spares
-    this.#repair = new Repair({ ...options, onExhausted, placement: this.placement, statistics: this.statistics })
+    const { placement, statistics } = this
+    this.#repair = new Repair({ ...options, onExhausted, emit, placement, statistics })
     this.#placements = {
       blockSize: pool.blockSize,
       lookup: (block) => this.table.lookup(block),
@@ -72,6 +82,7 @@ export class RemapTarget implements Device {
       hasLost: (slot) => pool.hasLost(slot),
       lostMask: (slot) => pool.get(slot).lostMask,
     }
+    this.#updateLevels()
   }
 
   get name(): string {
@@ -90,47 +101,52 @@ export class RemapTarget implements Device {
     return { minimum: 1, preferred: Math.max(4 * KiB, this.main.blockSizes.preferred), maximum: 64 * MiB }
   }
 
-  async read(offset: number, into: Buffer): Promise<void> {
-    assertInside(this, offset, into.length)
-    if (into.length === 0) return
+  read(offset: number, into: Buffer): Completion {
+    const { length } = into
+    assertInside(this, offset, length)
+    if (length === 0) return undefined
     this.statistics.reads++
-    this.statistics.bytesRead += into.length
-    const failure = await this.#underLock('shared', offset, into.length, () => this.#tryRead(offset, into))
-    if (failure === undefined) return
-    await this.#underLock('exclusive', offset, into.length, () => this.#repairRead(offset, into))
+    this.statistics.bytesRead += length
+    if (!this.#isPlain(offset, length, 'shared')) return this.#readUnderLock(offset, into)
+    const pending = this.main.read(offset, into)
+    return pending === undefined ? undefined : this.#readUnderLock(offset, into, pending)
   }
 
-  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
-    if (length === 0) return
-    this.#refuseReadOnly('write', offset, length)
+    if (length === 0) return undefined
+    if (this.readOnly) return this.#refuseReadOnly('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
-    await this.#underLock('exclusive', offset, length, () => this.#write(offset, length, chunks, options?.fua ?? false))
+    if (!this.#isPlain(offset, length, 'exclusive') || this.placement.inDoubt.size > 0) {
+      return this.#writeUnderLock(offset, length, chunks, options)
+    }
+    const pending = this.main.write(offset, chunks, options)
+    return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
   }
 
-  async flush(): Promise<void> {
+  flush(): Completion {
     this.statistics.flushes++
-    await this.#counted(all([this.main.flush(), this.pool.flush()]))
+    return this.#counted(all([this.main.flush(), this.pool.flush()]))
   }
 
-  async trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
     assertInside(this, offset, length)
-    if (length === 0) return
-    this.#refuseReadOnly('trim', offset, length)
+    if (length === 0) return undefined
+    if (this.readOnly) return this.#refuseReadOnly('trim', offset, length)
     this.statistics.trims++
-    await this.#underLock('exclusive', offset, length, () =>
+    return this.#underLock('exclusive', offset, length, () =>
       all(this.#split(offset, length).map((piece) => this.#trimPiece(piece, options?.fua ?? false))),
     )
   }
 
-  async writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     assertInside(this, offset, length)
-    if (length === 0) return
-    this.#refuseReadOnly('write-zeroes', offset, length)
+    if (length === 0) return undefined
+    if (this.readOnly) return this.#refuseReadOnly('write-zeroes', offset, length)
     this.statistics.writeZeroes++
-    await this.#underLock('exclusive', offset, length, () => this.#writeZeroes(offset, length, options ?? {}))
+    return this.#underLock('exclusive', offset, length, () => this.#writeZeroes(offset, length, options ?? {}))
   }
 
   /**
@@ -153,11 +169,34 @@ export class RemapTarget implements Device {
   /** Retires the slots that lost to a newer one, so that they never come back. Before anything is served. */
   async settle(): Promise<void> {
     await this.placement.retire(this.#superseded)
+    this.#updateLevels()
+  }
+
+  /** A spare came or left, or is about to leave. */
+  poolChanged(): void {
+    this.#updateLevels()
+    this.placement.reportLevel()
+  }
+
+  #updateLevels(): void {
+    this.statistics.remaps = this.table.count
+    this.statistics.buckets = this.table.buckets
+    this.statistics.resizes = this.table.resizes
+    this.statistics.freeBlocks = this.pool.free
+    this.statistics.spareBlocks = this.pool.total
   }
 
   /** Closes all disks. To say that the stop was a clean one is the business of `Pair`. */
   async close(): Promise<void> {
     await all([this.main.close(), ...this.pool.members.map(({ spare }) => spare.device.close())])
+  }
+
+  /** Whether the request needs nothing but main, and nobody holds its blocks. */
+  #isPlain(offset: number, length: number, mode: 'shared' | 'exclusive'): boolean {
+    const { blockSize } = this.pool
+    const first = Math.floor(offset / blockSize)
+    const end = Math.ceil((offset + length) / blockSize)
+    return !this.table.mayTouch(mainBlock(first), end - first) && this.lock.isFree(first, end, mode)
   }
 
   /** Runs `action` while [offset, offset + length) widened to whole blocks is held. */
@@ -191,10 +230,19 @@ export class RemapTarget implements Device {
 
   // --- Reads -------------------------------------------------------------------------------------------------------
 
+  /** `pending`: main is reading it already. */
+  async #readUnderLock(offset: number, into: Buffer, pending?: Completion): Promise<void> {
+    const { length } = into
+    const failure = await this.#underLock('shared', offset, length, () => this.#tryRead(offset, into, pending))
+    if (failure === undefined) return
+    await this.#underLock('exclusive', offset, length, () => this.#repairRead(offset, into))
+  }
+
   /** @returns the error that calls for repair; every other error is thrown */
-  async #tryRead(offset: number, into: Buffer): Promise<DeviceError | 'lost' | undefined> {
+  async #tryRead(offset: number, into: Buffer, pending: Completion): Promise<DeviceError | 'lost' | undefined> {
     try {
-      if (!this.#mayTouch(offset, into.length)) await this.main.read(offset, into)
+      if (pending !== undefined) await pending
+      else if (!this.#mayTouch(offset, into.length)) await this.main.read(offset, into)
       else if (!(await this.#readPieces(offset, into))) return 'lost'
       return undefined
     } catch (error) {
@@ -213,7 +261,7 @@ export class RemapTarget implements Device {
     return true
   }
 
-  #readPlain(piece: Piece, into: Buffer): Promise<void> {
+  #readPlain(piece: Piece, into: Buffer): Completion {
     if (piece.place === 'main') return this.main.read(piece.offset, into)
     const member = this.pool.memberOf(piece.slot)
     return member.spare.device.read(member.dataOffset(piece.slot) + piece.offsetInBlock, into)
@@ -229,6 +277,21 @@ export class RemapTarget implements Device {
   }
 
   // --- Writes ------------------------------------------------------------------------------------------------------
+
+  /** `pending`: main is writing it already. */
+  #writeUnderLock(
+    offset: number,
+    length: number,
+    chunks: readonly Buffer[],
+    { fua = false }: WriteOptions = {},
+    pending?: Completion,
+  ): Promise<void> {
+    return this.#underLock('exclusive', offset, length, () =>
+      pending === undefined
+        ? this.#write(offset, length, chunks, fua)
+        : this.#finishWriteMain(pending, offset, chunks, fua),
+    )
+  }
 
   async #write(offset: number, length: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
     await this.#settleDoubt(offset, length)
@@ -250,9 +313,13 @@ export class RemapTarget implements Device {
     else await this.#repair.writeSpare(piece, chunks, fua)
   }
 
-  async #writeMain(offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+  #writeMain(offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    return this.#finishWriteMain(this.main.write(offset, chunks, { fua }), offset, chunks, fua)
+  }
+
+  async #finishWriteMain(pending: Completion, offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
     try {
-      await this.main.write(offset, chunks, { fua })
+      await pending
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error
       await this.#repair.writeMain(offset, chunks, error)
@@ -309,8 +376,8 @@ export class RemapTarget implements Device {
   }
 
   /** A read-only disk fails writes with an error that would otherwise pass for that of a bad block. */
-  #refuseReadOnly(operation: DeviceOperation, offset: number, length: number): void {
-    if (this.readOnly) throw new DeviceError('EPERM', this.name, operation, offset, length)
+  #refuseReadOnly(operation: DeviceOperation, offset: number, length: number): Promise<never> {
+    return Promise.reject(new DeviceError('EPERM', this.name, operation, offset, length))
   }
 
   /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. @throws DeviceError */
@@ -364,10 +431,38 @@ export class RemapTarget implements Device {
   }
 }
 
+/** What a table still has to move goes on in the background, so that a resize ends even if nothing changes any more. */
+function newTable({ main, pool, tableSettings, log }: RemapTargetOptions, emit: RemapEventSink): RemapTable {
+  const table: RemapTable = new RemapTable(Math.ceil(main.size / pool.blockSize), pool.records, {
+    ...(tableSettings && { settings: tableSettings }),
+    expected: pool.used,
+    listener: {
+      began: ({ from, to, count }) => {
+        log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
+        goOn()
+      },
+      completed: ({ from, to, count }) => {
+        log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
+        emit('TABLE_RESIZED', { from, to, remaps: count })
+      },
+    },
+  })
+  let isGoingOn = false
+  const step = (): void => {
+    isGoingOn = table.resizeStep(BUCKETS_PER_TURN)
+    if (isGoingOn) setImmediate(step)
+  }
+  const goOn = (): void => {
+    if (!isGoingOn) setImmediate(step)
+    isGoingOn = true
+  }
+  return table
+}
+
 /** Waits for all of them, then fails with the first error: nothing is in flight any more when the lock is released. */
-async function all(requests: readonly Promise<void>[]): Promise<void> {
+async function all(requests: readonly Completion[]): Promise<void> {
   if (requests.length === 1) return requests[0]
-  const outcomes = await Promise.allSettled(requests)
+  const outcomes = await Promise.allSettled(requests.filter((request) => request !== undefined))
   const failed = outcomes.find((outcome) => outcome.status === 'rejected')
   if (failed) throw failed.reason
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Socket } from 'node:net'
-import { DeviceError, type WriteOptions, type ZeroOptions } from '../device/device.js'
+import { DeviceError, type Completion, type WriteOptions, type ZeroOptions } from '../device/device.js'
 import type { ByteReader } from '../nbd/byte-reader.js'
 import { commandName, errorName } from '../nbd/names.js'
 import {
@@ -220,7 +220,7 @@ export class Transmission {
     this.#arrival.end()
     this.#incoming = undefined
     this.#requests++
-    void this.#run(request, cost, length === 0 ? NO_PAYLOAD : reader.consumeChunks(length))
+    this.#run(request, cost, length === 0 ? NO_PAYLOAD : reader.consumeChunks(length))
     return 'next'
   }
 
@@ -255,29 +255,51 @@ export class Transmission {
     return 'next'
   }
 
-  async #run(request: Request, cost: number, payload: readonly Buffer[]): Promise<void> {
+  /** A request that the device is done with at once is answered before this returns. */
+  #run(request: Request, cost: number, payload: readonly Buffer[]): void {
+    if (request.type === NBD_CMD_BLOCK_STATUS) {
+      void this.#sendLater(request, cost, this.#blockStatus(request, payload))
+      return
+    }
+    const reply = request.type === NBD_CMD_READ ? this.#replies.allocateRead(request) : undefined
+    let pending: Completion
+    try {
+      pending = reply === undefined ? this.#change(request, payload) : this.#read(request, reply)
+    } catch (error) {
+      this.#queue.push(this.#failureOf(request, error), cost)
+      return
+    }
+    if (pending === undefined) this.#queue.push(this.#successOf(request, reply), cost)
+    else void this.#sendLater(request, cost, pending, reply)
+  }
+
+  /** @param answer of the device, or the reply itself */
+  async #sendLater(
+    request: Request,
+    cost: number,
+    answer: Promise<Buffer | undefined> | Promise<void>,
+    read?: Buffer,
+  ): Promise<void> {
     this.#inDevice++
     let reply: Buffer
     try {
-      reply = await this.#perform(request, payload)
+      reply = (await answer) ?? this.#successOf(request, read)
     } catch (error) {
-      reply = this.#failure(request, this.#judge(request, error))
+      reply = this.#failureOf(request, error)
     }
     this.#inDevice--
     this.#queue.push(reply, cost)
   }
 
-  /** @returns the reply */
-  async #perform(request: Request, payload: readonly Buffer[]): Promise<Buffer> {
-    if (request.type === NBD_CMD_READ) {
-      const reply = this.#replies.allocateRead(request)
-      await this.#options.export.device.read(request.offset, reply.subarray(this.#replies.readHeadLength))
-      this.#replies.encodeReadHead(request, reply)
-      return reply
-    }
-    if (request.type === NBD_CMD_BLOCK_STATUS) return this.#blockStatus(request, payload)
-    await this.#change(request, payload)
-    return this.#replies.success(request)
+  #read(request: Request, reply: Buffer): Completion {
+    return this.#options.export.device.read(request.offset, reply.subarray(this.#replies.readHeadLength))
+  }
+
+  /** @param read the reply to READ, complete but for its head */
+  #successOf(request: Request, read: Buffer | undefined): Buffer {
+    if (read === undefined) return this.#replies.success(request)
+    this.#replies.encodeReadHead(request, read)
+    return read
   }
 
   async #blockStatus(request: Request, payload: readonly Buffer[]): Promise<Buffer> {
@@ -293,7 +315,7 @@ export class Transmission {
   }
 
   /** Everything that goes to the device except READ. */
-  #change(request: Request, payload: readonly Buffer[]): Promise<void> {
+  #change(request: Request, payload: readonly Buffer[]): Completion {
     const { device } = this.#options.export
     const { offset, length } = request
     const options = isFua(request) ? FUA : undefined
@@ -326,6 +348,10 @@ export class Transmission {
       error: wireError(error, request),
       ...(request.type === NBD_CMD_READ && inside ? { offset: error.offset } : {}),
     }
+  }
+
+  #failureOf(request: Request, error: unknown): Buffer {
+    return this.#failure(request, this.#judge(request, error))
   }
 
   #failure(request: Request, error: Omit<ErrorChunk, 'message'>): Buffer {

@@ -87,13 +87,43 @@ export function geometryProblem(geometry: Geometry, spareSize: number): string |
   return undefined
 }
 
+/** What opening the slot table found out about its age. */
+export interface TableAge {
+  readonly sequenceSum: number
+  /** The newest header that any of its pages knows of. */
+  readonly headerSequence: number
+}
+
+/** Why header and slot table cannot be of one time; `undefined` when they can. All copies of one of them went back. */
+export function ageProblem(header: Header, table: TableAge): string | undefined {
+  if (table.headerSequence > header.sequence) {
+    return `its header copies are stale (the newest has sequence ${header.sequence}, and the slot table knows of ${table.headerSequence}): the newer ones were lost, so restore it from a copy`
+  }
+  const expected = header.notes.slotTable?.sequenceSum ?? 0
+  if (table.sequenceSum < expected) {
+    return `its slot table is stale (${expected - table.sequenceSum} page updates that its header knows of are missing): some of it was put back from an earlier time, so restore the whole spare from one copy`
+  }
+  return undefined
+}
+
 export type PageChoice =
   | { readonly kind: 'chosen'; readonly page: Buffer; readonly bad: readonly BadCopy[] }
   | { readonly kind: 'lost'; readonly bad: readonly BadCopy[] }
 
-/** Of the copies of one slot page (`undefined`: unreadable) the newest intact one; `lost` when they contradict. */
-export function choosePage(copies: readonly (Buffer | undefined)[], uuid: Buffer, page: number): PageChoice {
-  const damages = copies.map((buffer, copy) => (buffer ? pageDamage(buffer, { uuid, page, copy }) : 'cannot be read'))
+/**
+ * Of the copies of one slot page (`undefined`: unreadable) the newest intact one; `lost` when they contradict.
+ * @param isStale whether the header says that this copy missed an update
+ */
+export function choosePage(
+  copies: readonly (Buffer | undefined)[],
+  uuid: Buffer,
+  page: number,
+  isStale: (copy: number) => boolean = () => false,
+): PageChoice {
+  const damages = copies.map((buffer, copy) => {
+    if (!buffer) return 'cannot be read'
+    return pageDamage(buffer, { uuid, page, copy }) ?? (isStale(copy) ? 'missed an update' : undefined)
+  })
   const intact = copies.filter((buffer, copy): buffer is Buffer => buffer !== undefined && !damages[copy])
   const [first] = intact
   const asBad = (reason: string | undefined, copy: number): BadCopy[] => (reason ? [{ copy, reason }] : [])

@@ -121,11 +121,25 @@ export interface PoolRecord {
 
 export const POOL_MEMBERS_MAX = 16
 
+/** Pages [page, page + count) of this copy of the slot table. */
+export type StaleRun = readonly [copy: number, page: number, count: number]
+/** What a header has room for. */
+export const STALE_RUNS_MAX = 64
+
+/** What the header knows of the slot table, so that the table cannot go back in time unnoticed. */
+export interface SlotTableRecord {
+  /** The sequence numbers of all initialised pages together are at least this. */
+  readonly sequenceSum: number
+  /** Copies that missed an update of their page: they are not believed, intact or not. */
+  readonly staleCopies: readonly StaleRun[]
+}
+
 /** The msgpack section of the header: everything that is not needed to find the slots. */
 export interface HeaderNotes {
   readonly main: MainIdentity
   readonly createdAt: string
   readonly pool: PoolRecord
+  readonly slotTable?: SlotTableRecord
 }
 
 export interface Header {
@@ -268,7 +282,21 @@ function isNotes(value: unknown): value is HeaderNotes {
   const { main } = (value ?? {}) as { readonly main?: Readonly<Record<string, unknown>> | null }
   if (typeof main?.['id'] !== 'string' || typeof main['location'] !== 'string') return false
   const fingerprint = main['fingerprint']
-  return Array.isArray(fingerprint) && fingerprint.every((crc) => typeof crc === 'number')
+  if (!Array.isArray(fingerprint) || !fingerprint.every((crc) => typeof crc === 'number')) return false
+  return !('slotTable' in (value as object)) || isSlotTableRecord((value as Record<string, unknown>)['slotTable'])
+}
+
+function isSlotTableRecord(value: unknown): value is SlotTableRecord {
+  const { sequenceSum, staleCopies } = (value ?? {}) as Readonly<Record<string, unknown>>
+  return isCount(sequenceSum) && Array.isArray(staleCopies) && staleCopies.every(isStaleRun)
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && Number(value) >= 0
+
+function isStaleRun(value: unknown): value is StaleRun {
+  if (!Array.isArray(value) || value.length !== 3 || !value.every(isCount)) return false
+  const [copy = 0, page = 0, count = 0] = value
+  return copy < SLOT_TABLE_COPIES && page + count <= SLOTS_MAX
 }
 
 function isPoolRecord(value: unknown): value is PoolRecord {
@@ -325,6 +353,7 @@ const P = {
   sequence: 16, // u64: stale pages
   page: 24, // u32: misdirected pages
   copy: 28, // u8: swapped table copies
+  headerSequence: 32, // u64: stale headers
   slots: 40,
 }
 const SLOT_SIZE = 24
@@ -353,12 +382,6 @@ export function writeSlot(page: Buffer, index: number, slot: Slot): void {
   page.writeBigUInt64LE(slot.lostMask, at + S.lostMask)
 }
 
-/** Whether any sector of the slot is lost, without making a bigint: this stands in the path of every remapped read. */
-export function slotHasLost(page: Buffer, index: number): boolean {
-  const at = P.slots + index * SLOT_SIZE + S.lostMask
-  return page.readUInt32LE(at) !== 0 || page.readUInt32LE(at + 4) !== 0
-}
-
 export const slotState = (page: Buffer, index: number): SlotState =>
   SLOT_STATES[page.readUInt8(P.slots + index * SLOT_SIZE + S.state)] ?? 'retired'
 
@@ -368,17 +391,24 @@ export interface PagePlace {
   readonly copy: number
 }
 
-/** Stamps `page` (in place) with its place and sequence number, and checksums it. */
-export function sealPage(page: Buffer, place: PagePlace, sequence: number): Buffer {
+/**
+ * Stamps `page` (in place) with its place and sequence number, and checksums it.
+ * @param headerSequence of the newest header that is durable
+ */
+export function sealPage(page: Buffer, place: PagePlace, sequence: number, headerSequence = 0): Buffer {
   page.writeUInt32LE(PAGE_MAGIC, P.magic)
   place.uuid.copy(page, P.uuid, 0, UUID_PREFIX)
   writeU64(page, sequence, P.sequence)
   page.writeUInt32LE(place.page, P.page)
   page.writeUInt8(place.copy, P.copy)
+  writeU64(page, headerSequence, P.headerSequence)
   return seal(page, P.crc)
 }
 
 export const pageSequence = (page: Buffer): number => readU64(page, P.sequence)
+
+/** The header that was the newest when the page was written. */
+export const pageHeaderSequence = (page: Buffer): number => readU64(page, P.headerSequence)
 
 /** Whether two pages say the same about their slots, whatever their place and sequence number. */
 export const haveEqualSlots = (a: Buffer, b: Buffer): boolean => a.subarray(P.slots).equals(b.subarray(P.slots))
@@ -417,4 +447,5 @@ function writeU64(page: Buffer, value: number, offset: number): void {
 }
 
 /** Values beyond 2^53 come out inexact, and then fail the geometry check: no field of ours reaches them. */
-const readU64 = (page: Buffer, offset: number): number => Number(page.readBigUInt64LE(offset))
+const readU64 = (page: Buffer, offset: number): number =>
+  page.readUInt32LE(offset) + page.readUInt32LE(offset + 4) * 0x100000000

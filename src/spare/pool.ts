@@ -11,7 +11,7 @@
  * One member that knows is enough: no set of spares without it is accepted, and with it the newer list is in force.
  */
 import { randomBytes } from 'node:crypto'
-import { DeviceError, type Device, type WriteOptions } from '../device/device.js'
+import { DeviceError, type Completion, type Device, type WriteOptions } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { messageOf, RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
@@ -25,11 +25,11 @@ import {
   type PoolMember,
   type PoolRecord,
   type Slot,
-  type SlotState,
 } from './format.js'
 import { changed, uuidText } from './membership.js'
+import { SlotRecords } from './slot-records.js'
 import type { SlotUpdate } from './slots.js'
-import { Spare } from './spare.js'
+import { Spare, type BelievedHeader } from './spare.js'
 
 /** Spares that were removed and are remembered. */
 const REMOVED_MAX = 4
@@ -37,14 +37,15 @@ const REMOVED_MAX = 4
 const LOCATIONS_LENGTH_MAX = 1600
 const LOCATION_LENGTH_MAX = 512
 
-/** An opened spare, and where it was found: an absolute path or a URI, at which the next start looks for it. */
-export interface PoolSpare {
-  readonly spare: Spare
+/** A spare that was found to be a member. */
+export interface PoolSpare extends BelievedHeader {
+  readonly device: Device
+  /** An absolute path or a URI, at which the next start looks for it. */
   readonly location: string
 }
 
 /** A spare of the pool. */
-export class Member implements PoolSpare {
+export class Member {
   readonly spare: Spare
   readonly location: string
   /** Number of its first slot in the pool. */
@@ -54,9 +55,9 @@ export class Member implements PoolSpare {
   /** The last thing that was asked of it as a whole failed: the others are asked first. */
   isSuspect = false
   #isDirty = false
-  #flush: Promise<void> = Promise.resolve()
+  #flush: Completion
 
-  constructor({ spare, location }: PoolSpare, base: number) {
+  constructor(spare: Spare, location: string, base: number) {
     this.spare = spare
     this.location = location
     this.base = base
@@ -89,6 +90,10 @@ export class Member implements PoolSpare {
     return this.spare.dataOffset(this.local(slot))
   }
 
+  read(offset: number, into: Buffer): Completion {
+    return this.spare.device.read(offset, into)
+  }
+
   async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
     try {
       await this.spare.device.write(offset, chunks, options)
@@ -97,16 +102,26 @@ export class Member implements PoolSpare {
     }
   }
 
-  /** A caller that finds nothing to flush still waits for the flush under way, which covers its writes. */
+  /**
+   * A caller that finds nothing to flush still waits for the flush under way, which covers its writes.
+   * @throws DeviceError never ENOSPC, which would stand for the main disk's lack of space
+   */
   async flush(): Promise<void> {
     if (this.#isDirty) {
       this.#isDirty = false
-      this.#flush = this.spare.device.flush()
-      this.#flush.catch(() => {
-        this.#isDirty = true
-      })
+      this.#flush = this.#flushDevice()
     }
     await this.#flush
+  }
+
+  async #flushDevice(): Promise<void> {
+    try {
+      await this.spare.device.flush()
+    } catch (error) {
+      this.#isDirty = true
+      if (!(error instanceof DeviceError) || error.code !== 'ENOSPC') throw error
+      throw new DeviceError('EIO', this.name, 'flush', error.offset, error.length, { cause: error })
+    }
   }
 }
 
@@ -120,17 +135,28 @@ export interface CommitFailure {
 }
 
 export class SparePool {
+  /** What is known of every slot, under its number in the pool. */
+  readonly records = new SlotRecords()
   readonly #log: Log
   #members: readonly Member[] = []
   #record: PoolRecord
   /** Changes of membership come one after the other. */
   #changing: Promise<void> = Promise.resolve()
 
-  /** @param spares the members, in the order of the record */
-  constructor(spares: readonly PoolSpare[], record: PoolRecord, log: Log) {
-    this.#log = log
-    for (const spare of spares) this.#admit(spare)
+  private constructor(record: PoolRecord, log: Log) {
     this.#record = record
+    this.#log = log
+  }
+
+  /**
+   * Reads the slot tables; writes nothing.
+   * @param spares the members, in the order of the record
+   * @throws RefusedError when one of them cannot be used
+   */
+  static async open(spares: readonly PoolSpare[], record: PoolRecord, log: Log): Promise<SparePool> {
+    const pool = new SparePool(record, log)
+    for (const spare of spares) await pool.#admit(spare)
+    return pool
   }
 
   /** What all members of a new pool say. */
@@ -204,24 +230,12 @@ export class SparePool {
 
   // --- Slots -------------------------------------------------------------------------------------------------------
 
-  has(slot: SlotNumber): boolean {
-    const member = this.memberOf(slot)
-    return member.spare.slots.has(member.local(slot))
-  }
-
   get(slot: SlotNumber): Slot {
-    const member = this.memberOf(slot)
-    return member.spare.slots.get(member.local(slot))
-  }
-
-  state(slot: SlotNumber): SlotState {
-    const member = this.memberOf(slot)
-    return member.spare.slots.state(member.local(slot))
+    return this.records.get(slot)
   }
 
   hasLost(slot: SlotNumber): boolean {
-    const member = this.memberOf(slot)
-    return member.spare.slots.hasLost(member.local(slot))
+    return this.records.hasLost(slot)
   }
 
   /** All slots that are not free. */
@@ -339,10 +353,11 @@ export class SparePool {
       const options = { blockSize: this.blockSize, main, force, uuid, ownerEpoch }
       await this.#refuseUnfit(device, options, record)
       await Spare.format(device, { ...options, pool: { ...record, standing: 'joining' } }, this.#log)
-      const spare = await Spare.open(device, this.#log)
+      const member = await this.#load({ ...(await Spare.identify(device)), device, location })
       await this.#tell(this.#members, record)
-      await spare.update({ clean: false, pool: record })
-      return this.#admit({ spare, location })
+      await member.spare.update({ clean: false, pool: record })
+      this.#members = [...this.#members, member]
+      return member
     })
   }
 
@@ -361,6 +376,7 @@ export class SparePool {
       const others = this.#members.filter((it) => it !== member)
       await this.#tell(others, record)
       this.#members = others
+      this.records.clear(member.base, member.spare.geometry.slots)
       try {
         await member.spare.update({ clean: true, pool: { ...record, standing: 'removed' } })
       } catch (error) {
@@ -404,11 +420,14 @@ export class SparePool {
     this.#record = record
   }
 
-  #admit(spare: PoolSpare): Member {
-    const base = roomFor(spare.spare.geometry.slots, this.#members)
-    const member = new Member(spare, base)
-    this.#members = [...this.#members, member]
-    return member
+  async #admit(spare: PoolSpare): Promise<void> {
+    this.#members = [...this.#members, await this.#load(spare)]
+  }
+
+  async #load(found: PoolSpare): Promise<Member> {
+    const base = roomFor(found.header.geometry.slots, this.#members)
+    const spare = await Spare.load(found.device, found, this.#log, { records: this.records, base })
+    return new Member(spare, found.location, base)
   }
 
   #locations(): Pick<PoolRecord, 'members' | 'removed'> {

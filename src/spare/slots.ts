@@ -1,38 +1,44 @@
 /**
- * The slot table: which main block every spare data block stands for. It lives in memory as the very pages that are on
- * the disk, and is changed by commits only. Durability order of a commit (promise P4):
+ * The slot table: which main block every spare data block stands for. It lives in memory as records, of which the pages are
+ * made that go to the disk, and is changed by commits only. Durability order of a commit (promise P4):
  *
  *   1. flush                     the data blocks that the new slots point to are durable
  *   2. write pages, copy 0; flush
  *   3. write pages, copy 1; flush
  *   4. resolve                   the caller inserts into the remap table and answers the guest
  *
- * Commits that arrive while one is under way share the next one's pages and flushes. A table copy that cannot be
- * written is given up and reported; a commit succeeds while at least one copy was written. The second copy is never
- * begun while the first is in flight, so a crash leaves one whole.
+ * Commits that arrive while one is under way share the next one's pages and flushes. The second copy is never begun
+ * while the first is in flight, so a crash leaves one whole.
+ *
+ * A commit succeeds while each page can be written in one of its copies. The other copy has then missed an update, and the
+ * header says so, durably, before the commit resolves: it would be taken for the newest if the good one decayed. Such a
+ * copy is tried first when its page changes again, and believed again in the header before the good one is touched.
  */
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
-import { slotNumber, type SlotNumber } from '../util/units.js'
-import { badFirst, choosePage, type BadCopy } from './choose.js'
+import { mainBlock, slotNumber, type SlotNumber } from '../util/units.js'
+import { choosePage, type BadCopy, type PageChoice, type TableAge } from './choose.js'
 import {
   emptyPage,
-  indexInPage,
   PAGE_SIZE,
+  pageHeaderSequence,
   pageOf,
   pageSequence,
   readSlot,
   sealPage,
   SLOT_TABLE_COPIES,
-  slotHasLost,
   SLOTS_PER_PAGE,
   slotState,
   writeSlot,
   type Geometry,
   type Slot,
   type SlotState,
+  type SlotTableRecord,
+  type StaleRun,
 } from './format.js'
+import { MAIN_BLOCK_MAX, SlotRecords } from './slot-records.js'
+import { StaleCopies } from './stale-copies.js'
 
 export interface SlotUpdate {
   readonly number: SlotNumber
@@ -71,32 +77,61 @@ interface Commit {
   readonly reject: (error: unknown) => void
 }
 
+/** What the table needs of the header of its spare. */
+export interface TableHeader {
+  /** Of the newest header that is durable. */
+  readonly sequence: number
+  /** Writes the header anew, with what `record` says now. @throws DeviceError */
+  save(): Promise<void>
+}
+
+interface PageWrite {
+  readonly number: number
+  readonly sequence: number
+}
+
 /** Pages are read and initialised this many at a time. */
 const PAGES_PER_STEP = 256
+/** So many pages beyond the initialised ones are looked at, in case a newer header had initialised them. */
+const PAGES_BEYOND = 64
+const COPIES = range(0, SLOT_TABLE_COPIES)
 
 export class SlotTable {
   readonly #device: Device
   readonly #geometry: Geometry
   readonly #uuid: Buffer
   readonly #log: Log
-  readonly #pages: Buffer[] = []
+  readonly records: SlotRecords
+  /** Number of the first slot among the records, which several spares may share. */
+  readonly #base: number
+  /** Sequence numbers of the pages that are initialised, which are the first ones of the table. */
+  readonly #sequences: number[] = []
+  /** Sequence numbers of pages whose sequence number in memory may be ahead of the disk. */
+  readonly #durable = new Map<number, number>()
+  /** Set by the owner of the header; until then there is none that could know of anything. */
+  header: TableHeader = { sequence: 0, save: () => Promise.resolve() }
+  #stale = new StaleCopies()
+  #staleSaved = 0
+  #headerSequenceSeen = 0
   #queue: Commit[] = []
   #committing = false
 
-  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log) {
+  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
+    this.records = records
+    this.#base = base
     this.#device = device
     this.#geometry = geometry
     this.#uuid = uuid
     this.#log = log
   }
 
-  /** Pages in memory, which are the first ones of the table; slots beyond were never used and are free. */
+  /** Slots in pages beyond were never used and are free. */
   get initialisedPages(): number {
-    return this.#pages.length
+    return this.#sequences.length
   }
 
   get initialisedSlots(): number {
-    return Math.min(this.#pages.length * SLOTS_PER_PAGE, this.#geometry.slots)
+    return Math.min(this.#sequences.length * SLOTS_PER_PAGE, this.#geometry.slots)
   }
 
   /** Whether the page of this slot is initialised. */
@@ -105,22 +140,24 @@ export class SlotTable {
   }
 
   get(number: SlotNumber): Slot {
-    return readSlot(this.#page(number), indexInPage(number))
+    this.#assertInitialised(number)
+    return this.records.get(this.#record(number))
   }
 
   state(number: SlotNumber): SlotState {
-    if (number >= this.initialisedSlots) return 'free'
-    return slotState(this.#page(number), indexInPage(number))
+    return this.records.state(this.#record(number))
   }
 
   hasLost(number: SlotNumber): boolean {
-    return slotHasLost(this.#page(number), indexInPage(number))
+    return this.records.hasLost(this.#record(number))
   }
 
   /** All slots, by what became of them. */
   count(): SlotCounts {
     const counts = { remapped: 0, retired: 0, lost: 0 }
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) addSlot(counts, this.kindOf(slotNumber(n)), 1)
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) {
+      if (!this.records.isFree(this.#record(n))) addSlot(counts, this.kindOf(slotNumber(n)), 1)
+    }
     return counts
   }
 
@@ -134,41 +171,66 @@ export class SlotTable {
     const end = this.initialisedSlots
     for (let n = 0; n < end; n++) {
       const number = slotNumber(n)
-      if (this.state(number) !== 'free') yield { number, slot: this.get(number) }
+      if (!this.records.isFree(this.#record(number))) yield { number, slot: this.records.get(this.#record(number)) }
     }
   }
 
   /**
-   * Reads the first `pages` pages, from each the newest intact copy.
+   * Reads the first `pages` pages, from each the newest intact copy that is not among the `stale` ones.
    * @returns the pages whose copies need a rewrite or are lost; nothing is written
    */
-  async load(pages: number): Promise<PageFinding[]> {
+  async load(pages: number, stale: readonly StaleRun[] = []): Promise<PageFinding[]> {
+    this.#stale = new StaleCopies(stale)
     const findings: PageFinding[] = []
     for (let first = 0; first < pages; first += PAGES_PER_STEP) {
-      const count = Math.min(PAGES_PER_STEP, pages - first)
-      const copies = [await this.#readPages(0, first, count), await this.#readPages(1, first, count)]
-      for (let n = 0; n < count; n++) {
-        const choice = choosePage(
-          copies.map((copy) => copy[n]),
-          this.#uuid,
-          first + n,
-        )
-        this.#pages.push(choice.kind === 'chosen' ? choice.page : emptyPage())
+      const choices = await this.#choose(first, Math.min(PAGES_PER_STEP, pages - first))
+      for (const [n, choice] of choices.entries()) {
+        this.#take(choice.kind === 'chosen' ? choice.page : emptyPage())
         if (choice.bad.length > 0) findings.push({ page: first + n, bad: choice.bad, lost: choice.kind === 'lost' })
       }
     }
+    const beyond = await this.#choose(pages, Math.min(PAGES_BEYOND, this.#geometry.slotPages - pages))
+    for (const choice of beyond) if (choice.kind === 'chosen') this.#noteAge(choice.page)
     return findings
   }
 
+  /** What the pages that were read say of their age. */
+  get age(): TableAge {
+    return { sequenceSum: this.#sequenceSum(this.#sequences.length), headerSequence: this.#headerSequenceSeen }
+  }
+
+  /** For the header: what it is to know of the first `pages` pages. @throws DeviceError when it has not enough room */
+  record(pages: number): SlotTableRecord {
+    const staleCopies = this.#stale.runs()
+    if (!staleCopies) throw new DeviceError('ENOSPC', this.#device.name, 'write', 0, PAGE_SIZE)
+    return { sequenceSum: this.#sequenceSum(pages), staleCopies }
+  }
+
+  #sequenceSum(pages: number): number {
+    let sum = 0
+    for (let n = 0; n < pages; n++) sum += this.#durable.get(n) ?? this.#sequence(n)
+    return sum
+  }
+
   /**
-   * Rewrites both copies of the pages found bad from the intact one. The bad copy goes first: a crash in the middle
-   * must not find the intact one half written. @throws DeviceError
+   * Rewrites bad copies from the intact one, which is not touched, so that a crash in the middle leaves it whole. One that
+   * cannot be written has missed an update from now on. The caller writes the header next. @throws DeviceError
    */
   async repair(findings: readonly PageFinding[]): Promise<void> {
-    for (let first = 0; first < SLOT_TABLE_COPIES; first++) {
-      const pages = findings.filter(({ lost, bad }) => !lost && bad[0]?.copy === first).map(({ page }) => page)
-      await this.#writePages(pages, badFirst(SLOT_TABLE_COPIES, [first]))
+    const repairable = findings.filter(({ lost }) => !lost)
+    for (const copy of COPIES) {
+      const isBad = ({ bad }: PageFinding): boolean => bad.some((entry) => entry.copy === copy)
+      const pages = repairable.filter(isBad).map(({ page }) => ({
+        number: page,
+        sequence: this.#sequence(page),
+      }))
+      const { failed } = await this.#writeCopy(copy, pages)
+      for (const { number } of pages) {
+        if (failed.has(number)) this.#stale.add(copy, number)
+        else this.#stale.delete(copy, number)
+      }
     }
+    this.#staleSaved = this.#stale.changes
   }
 
   /**
@@ -176,15 +238,15 @@ export class SlotTable {
    * header afterwards, and only then commits slots in them. @throws DeviceError
    */
   async initialise(pages: number): Promise<void> {
-    const first = this.#pages.length
+    const first = this.#sequences.length
     assert(pages <= this.#geometry.slotPages, `slot page ${pages - 1} lies outside the table`)
-    for (let page = first; page < pages; page++) this.#pages.push(emptyPage())
+    for (let page = first; page < pages; page++) this.#sequences.push(0)
     try {
       for (let from = first; from < pages; from += PAGES_PER_STEP) {
         await this.#writePages(range(from, Math.min(from + PAGES_PER_STEP, pages)))
       }
     } catch (error) {
-      this.#pages.length = first
+      this.#sequences.length = first
       throw error
     }
   }
@@ -216,44 +278,133 @@ export class SlotTable {
     this.#committing = false
   }
 
-  /** Changes the pages in memory. @returns the pages touched, each once */
+  /** The next page as the disk has it. */
+  #take(page: Buffer): void {
+    const first = this.#sequences.length * SLOTS_PER_PAGE
+    this.#sequences.push(pageSequence(page))
+    this.#noteAge(page)
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      if (slotState(page, n) === 'free') continue
+      const slot = readSlot(page, n)
+      // What no disk has stays what no disk has: a page with a good checksum may still say anything.
+      const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
+      this.records.put(this.#record(first + n), { ...slot, mainBlock: block })
+    }
+  }
+
+  #noteAge(page: Buffer): void {
+    this.#headerSequenceSeen = Math.max(this.#headerSequenceSeen, pageHeaderSequence(page))
+  }
+
+  /** Changes the records. @returns the pages touched, each once */
   #apply(updates: readonly SlotUpdate[]): number[] {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
-      writeSlot(this.#page(number), indexInPage(number), slot)
+      this.#assertInitialised(number)
+      this.records.put(this.#record(number), slot)
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
   }
 
   /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
-  async #writePages(numbers: readonly number[], copies = badFirst(SLOT_TABLE_COPIES, [])): Promise<void> {
-    if (numbers.length === 0) return
-    const sequences = numbers.map((number) => pageSequence(this.#pageAt(number)) + 1)
+  async #writePages(numbers: readonly number[]): Promise<void> {
+    const pages = numbers.map((number) => ({ number, sequence: this.#sequence(number) + 1 }))
+    for (const { number, sequence } of pages) {
+      this.#sequences[number] = sequence
+      if (!this.#durable.has(number)) this.#durable.set(number, sequence - 1)
+    }
+    const late = COPIES.map((copy) => pages.filter(({ number }) => this.#stale.has(copy, number)))
+    const written = new Set<number>()
+    const missed: { copy: number; number: number }[] = []
     let failure: unknown
-    let written = 0
-    for (const copy of copies) {
-      try {
-        await this.#writeCopy(copy, numbers, sequences)
-        written++
-      } catch (error) {
-        if (!(error instanceof DeviceError)) throw error
-        failure = error
-        this.#log.error(`spare ${this.#device.name}: slot table copy ${copy} cannot be written: ${error.message}`)
-        await this.#device.flush()
+    const write = async (copy: number, batch: readonly PageWrite[]): Promise<void> => {
+      const { failed, error } = await this.#writeCopy(copy, batch)
+      failure = error ?? failure
+      for (const { number } of batch) {
+        if (failed.has(number)) missed.push({ copy, number })
+        else {
+          written.add(number)
+          this.#stale.delete(copy, number)
+        }
       }
     }
-    if (written === 0) throw failure
+    for (const copy of COPIES) await write(copy, late[copy] ?? [])
+    await this.#saveStale()
+    for (const copy of COPIES) await write(copy, without(pages, late[copy] ?? []))
+    for (const { copy, number } of missed) if (written.has(number)) this.#stale.add(copy, number)
+    await this.#saveStale()
+    for (const number of written) this.#durable.delete(number)
+    if (written.size < pages.length) throw failure
   }
 
-  async #writeCopy(copy: number, numbers: readonly number[], sequences: readonly number[]): Promise<void> {
-    for (const run of runsOf(numbers)) {
-      const chunks = run.map(({ number, index }) =>
-        sealPage(this.#pageAt(number), { uuid: this.#uuid, page: number, copy }, sequences[index] ?? 0),
-      )
-      await this.#device.write(this.#pageOffset(copy, run[0]?.number ?? 0), chunks)
+  /** Has the header say which copies missed an update, if that has changed. @throws DeviceError */
+  async #saveStale(): Promise<void> {
+    while (this.#staleSaved !== this.#stale.changes) {
+      const { changes } = this.#stale
+      await this.header.save()
+      this.#staleSaved = changes
     }
-    await this.#device.flush()
+  }
+
+  /** @returns the numbers of the pages that could not be written, and why @throws DeviceError when it cannot be flushed */
+  async #writeCopy(
+    copy: number,
+    pages: readonly PageWrite[],
+  ): Promise<{ failed: ReadonlySet<number>; error?: DeviceError }> {
+    const failed = new Map<number, DeviceError>()
+    if (pages.length === 0) return { failed: new Set() }
+    for (const run of runsOf(pages)) await this.#writeRun(copy, run, failed)
+    try {
+      await this.#device.flush()
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      for (const { number } of pages) failed.set(number, error)
+      // Whatever reached the disk of this copy must not be in flight together with the next one.
+      await this.#device.flush()
+    }
+    const [error] = failed.values()
+    if (!error) return { failed: new Set() }
+    this.#log.error(`spare ${this.#device.name}: slot table copy ${copy} cannot be written: ${error.message}`)
+    return { failed: new Set(failed.keys()), error }
+  }
+
+  /** In one write, and page by page when that fails, so that one bad sector costs one page. */
+  async #writeRun(copy: number, run: readonly PageWrite[], failed: Map<number, DeviceError>): Promise<void> {
+    const chunks = run.map((page) => this.#sealedPage(copy, page))
+    try {
+      await this.#device.write(this.#pageOffset(copy, run[0]?.number ?? 0), chunks)
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      if (run.length > 1 && error.code === 'EIO') {
+        for (const page of run) await this.#writeRun(copy, [page], failed)
+      } else {
+        for (const { number } of run) failed.set(number, error)
+      }
+    }
+  }
+
+  #sealedPage(copy: number, { number, sequence }: PageWrite): Buffer {
+    const page = emptyPage()
+    const first = number * SLOTS_PER_PAGE
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      const record = this.#record(first + n)
+      if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
+    }
+    return sealPage(page, { uuid: this.#uuid, page: number, copy }, sequence, this.header.sequence)
+  }
+
+  async #choose(first: number, count: number): Promise<PageChoice[]> {
+    if (count <= 0) return []
+    const copies = [await this.#readPages(0, first, count), await this.#readPages(1, first, count)]
+    return range(first, first + count).map((page) =>
+      choosePage(
+        copies.map((copy) => copy[page - first]),
+        this.#uuid,
+        page,
+        (copy) => this.#stale.has(copy, page),
+      ),
+    )
   }
 
   /** One read for all, and page by page only when that fails, so that one bad sector costs one page. */
@@ -282,26 +433,34 @@ export class SlotTable {
     return (this.#geometry.slotTableOffsets[copy] ?? 0) + page * PAGE_SIZE
   }
 
-  #page(number: SlotNumber): Buffer {
-    return this.#pageAt(pageOf(number))
+  #sequence(page: number): number {
+    return this.#sequences[page] ?? 0
   }
 
-  #pageAt(page: number): Buffer {
-    const buffer = this.#pages[page]
-    assert(buffer !== undefined, `slot page ${page} is not initialised`)
-    return buffer
+  #record(number: number): SlotNumber {
+    return slotNumber(this.#base + number)
+  }
+
+  #assertInitialised(number: SlotNumber): void {
+    assert(this.has(number), `slot ${number} is not initialised`)
   }
 }
 
-const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, n) => from + n)
+function range(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, n) => from + n)
+}
 
-/** Neighbouring page numbers as runs, so that they leave in one write. `index` is the place in `numbers`. */
-function runsOf(numbers: readonly number[]): { number: number; index: number }[][] {
-  const runs: { number: number; index: number }[][] = []
-  for (const [index, number] of numbers.entries()) {
+function without(pages: readonly PageWrite[], others: readonly PageWrite[]): readonly PageWrite[] {
+  return others.length === 0 ? pages : pages.filter((page) => !others.includes(page))
+}
+
+/** Neighbouring pages as runs, so that they leave in one write. */
+function runsOf(pages: readonly PageWrite[]): PageWrite[][] {
+  const runs: PageWrite[][] = []
+  for (const page of pages) {
     const last = runs.at(-1)
-    if (last?.at(-1)?.number === number - 1) last.push({ number, index })
-    else runs.push([{ number, index }])
+    if (last?.at(-1)?.number === page.number - 1) last.push(page)
+    else runs.push([page])
   }
   return runs
 }

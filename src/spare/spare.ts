@@ -11,7 +11,7 @@ import type { Log } from '../util/log.js'
 import { slotNumber, type SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
-import { geometryProblem, type BadCopy } from './choose.js'
+import { ageProblem, geometryProblem, type BadCopy } from './choose.js'
 import {
   encodeHeader,
   FORMAT_VERSION,
@@ -26,6 +26,7 @@ import {
   type PoolRecord,
 } from './format.js'
 import { hasHeader, readHeader, wipeHeaders, writeHeader } from './header.js'
+import type { SlotRecords } from './slot-records.js'
 import { addSlot, SlotTable, type PageFinding, type SlotCounts, type SlotKind, type SlotUpdate } from './slots.js'
 
 /** Slot pages are initialised in strides, so that the header is rewritten once for many remaps. */
@@ -51,6 +52,19 @@ export interface HeaderChange {
   readonly initialisedPages?: number
   readonly main?: MainIdentity
   readonly pool?: PoolRecord
+}
+
+/** The header that is in force, and the copies that are not like it. */
+export interface BelievedHeader {
+  readonly header: Header
+  readonly bad: readonly BadCopy[]
+}
+
+/** Where the slots of a spare stand among those of its pool. */
+export interface RecordsPlace {
+  readonly records: SlotRecords
+  /** Number of the first one. */
+  readonly base: number
 }
 
 /** What opening found to be repaired. */
@@ -82,6 +96,7 @@ export class Spare {
     this.#counts = slots.count()
     const used = this.#counts.remapped + this.#counts.retired
     this.#allocator = new Allocator(header.geometry.slots, used, (number) => slots.state(number))
+    slots.header = { sequence: header.sequence, save: () => this.update({}) }
   }
 
   /**
@@ -98,8 +113,9 @@ export class Spare {
     const header = newHeader(device, geometry, pages, { ...options, uuid })
     encodeHeader(header, 0) // throws when it does not fit, while the disk is still as it was
     await wipeHeaders(device)
-    await new SlotTable(device, geometry, uuid, log).initialise(pages)
-    await writeHeader(device, header, log)
+    const slots = new SlotTable(device, geometry, uuid, log)
+    await slots.initialise(pages)
+    await writeHeader(device, { ...header, notes: { ...header.notes, slotTable: slots.record(pages) } }, log)
   }
 
   /** Whether the disk can be formatted; writes nothing. @throws RefusedError */
@@ -112,20 +128,32 @@ export class Spare {
     if (!force) await refuseUnlessBlank(device)
   }
 
-  /**
-   * Reads header and slot table; writes nothing.
-   * @throws RefusedError when the disk is not a spare, or one that cannot be used
-   */
-  static async open(device: Device, log: Log): Promise<Spare> {
+  /** Reads the header; writes nothing. @throws RefusedError when the disk is not a spare, or one that cannot be used */
+  static async identify(device: Device): Promise<BelievedHeader> {
     const choice = await readHeader(device)
     if (choice.kind === 'absent') throw new RefusedError(await absentMessage(device))
     if (choice.kind === 'refused') throw new RefusedError(`spare ${device.name} is refused: ${choice.reason}`)
-    const { header } = choice
-    const problem = geometryProblem(header.geometry, device.size)
+    const problem = geometryProblem(choice.header.geometry, device.size)
     if (problem) throw new RefusedError(`spare ${device.name} is refused: ${problem}`)
-    const slots = new SlotTable(device, header.geometry, header.uuid, log)
-    const pages = await slots.load(header.initialisedPages)
-    return new Spare(device, header, slots, { headerCopies: choice.bad, pages }, log)
+    return choice
+  }
+
+  /**
+   * Reads header and slot table; writes nothing.
+   * @param place among the records of a pool; absent: it has records of its own
+   * @throws RefusedError when the disk is not a spare, or one that cannot be used
+   */
+  static async open(device: Device, log: Log, place?: RecordsPlace): Promise<Spare> {
+    return Spare.load(device, await Spare.identify(device), log, place)
+  }
+
+  /** The rest of `open`, after `identify`. @throws RefusedError */
+  static async load(device: Device, { header, bad }: BelievedHeader, log: Log, place?: RecordsPlace): Promise<Spare> {
+    const slots = new SlotTable(device, header.geometry, header.uuid, log, place?.records, place?.base)
+    const pages = await slots.load(header.initialisedPages, header.notes.slotTable?.staleCopies)
+    const tooOld = pages.some(({ lost }) => lost) ? undefined : ageProblem(header, slots.age)
+    if (tooOld) throw new RefusedError(`spare ${device.name} is refused: ${tooOld}`)
+    return new Spare(device, header, slots, { headerCopies: bad, pages }, log)
   }
 
   get header(): Header {
@@ -259,10 +287,13 @@ export class Spare {
     const step = this.#updating.then(async () => {
       const { main, pool, ...fields } = change
       const notes = { ...this.#header.notes, ...(main && { main }), ...(pool && { pool }) }
-      const next = { ...this.#header, ...fields, notes, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
-      await writeHeader(this.device, next, this.#log, this.#badCopies)
+      const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
+      const slotTable = this.slots.record(next.initialisedPages)
+      const header = { ...next, notes: { ...notes, slotTable } }
+      await writeHeader(this.device, header, this.#log, this.#badCopies)
       this.#badCopies = []
-      this.#header = next
+      this.#header = header
+      this.slots.header = { ...this.slots.header, sequence: header.sequence }
     })
     this.#updating = step.catch(() => undefined)
     return step

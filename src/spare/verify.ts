@@ -2,7 +2,7 @@
 import type { Device } from '../device/device.js'
 import { RefusedError } from '../util/errors.js'
 import { silentLog } from '../util/log.js'
-import { chooseHeader, geometryProblem } from './choose.js'
+import { ageProblem, chooseHeader, geometryProblem } from './choose.js'
 import type { Header } from './format.js'
 import { readCopies } from './header.js'
 import { SlotTable } from './slots.js'
@@ -29,13 +29,15 @@ export async function verifySpare(device: Device): Promise<VerifyReport> {
   const problem = geometryProblem(header.geometry, device.size)
   if (problem) throw new RefusedError(`spare ${device.name} is damaged: ${problem}`)
   const slots = new SlotTable(device, header.geometry, header.uuid, silentLog)
-  const findings = await slots.load(header.initialisedPages)
+  const findings = await slots.load(header.initialisedPages, header.notes.slotTable?.staleCopies)
+  const tooOld = findings.some(({ lost }) => lost) ? undefined : ageProblem(header, slots.age)
   const problems = [
     ...choice.bad.map(({ copy, reason }) => `header copy ${copy}: ${reason}`),
     ...findings.flatMap(({ page, bad }) => bad.map(({ copy, reason }) => `slot page ${page}, copy ${copy}: ${reason}`)),
     ...findings
       .filter(({ lost }) => lost)
       .map(({ page }) => `slot page ${page}: no copy is intact, its remaps are lost`),
+    ...(tooOld ? [tooOld] : []),
     ...contradictions(slots, header),
   ]
   return {

@@ -31,6 +31,12 @@ export class RangeLock {
     return this.#held.size + this.#waiting.length
   }
 
+  /** Whether the range could be had at once. */
+  isFree(start: number, end: number, mode: 'shared' | 'exclusive'): boolean {
+    if (this.#held.size === 0 && this.#waiting.length === 0) return true
+    return !this.#isBlocked({ start, end, exclusive: mode === 'exclusive' })
+  }
+
   shared(start: number, end: number): Release | Promise<Release> {
     return this.#acquire({ start, end, exclusive: false })
   }
@@ -40,9 +46,12 @@ export class RangeLock {
   }
 
   #acquire(claim: Claim): Release | Promise<Release> {
-    const blocked = this.#conflictsWithHeld(claim) || this.#waiting.some((waiter) => conflicts(waiter.claim, claim))
-    if (!blocked) return this.#hold(claim)
+    if (!this.#isBlocked(claim)) return this.#hold(claim)
     return new Promise((grant) => this.#waiting.push({ claim, grant }))
+  }
+
+  #isBlocked(claim: Claim): boolean {
+    return this.#conflictsWithHeld(claim) || this.#waiting.some((waiter) => conflicts(waiter.claim, claim))
   }
 
   #conflictsWithHeld(claim: Claim): boolean {

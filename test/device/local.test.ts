@@ -3,11 +3,11 @@ import { join } from 'node:path'
 import t from 'tap'
 import { LocalDevice, type LocalDisk } from '../../src/device/local.js'
 import { MemoryDevice } from '../../src/device/memory.js'
-import type { Device } from '../../src/device/device.js'
+import type { Completion, Device } from '../../src/device/device.js'
 import { deviceErrorFrom } from '../../src/device/system-error.js'
 import { Random } from '../../src/util/random.js'
 import { MiB } from '../../src/util/units.js'
-import { readFrom } from '../support/rig.js'
+import { answer, readFrom } from '../support/rig.js'
 
 const SIZE = 5 * MiB + 100
 
@@ -39,8 +39,8 @@ void t.test('a file and a memory disk behave alike under random requests', async
   const memory = new MemoryDevice(SIZE)
   memory.bytes.fill(1)
   const file = openLocal(path)
-  const both = async (request: (device: Device) => Promise<void>) => {
-    await Promise.all([memory, file].map(request))
+  const both = async (request: (device: Device) => Completion) => {
+    await Promise.all([memory, file].map((device) => answer(() => request(device))))
   }
   for (let n = 0; n < 150; n++) {
     const offset = random.below(SIZE)
@@ -99,9 +99,18 @@ void t.test('zeros are written where no helper can make them', async (t) => {
 void t.test('a read-only disk refuses to change', async (t) => {
   const path = newFile(t.testdir({}))
   const device = openLocal(path, { readOnly: true })
-  await t.rejects(device.write(0, [Buffer.alloc(1)]), { code: 'EPERM', operation: 'write' })
-  await t.rejects(device.trim(0, 1), { code: 'EPERM' })
-  await t.rejects(device.writeZeroes(0, 2 * MiB), { code: 'EPERM' })
+  await t.rejects(
+    answer(() => device.write(0, [Buffer.alloc(1)])),
+    { code: 'EPERM', operation: 'write' },
+  )
+  await t.rejects(
+    answer(() => device.trim(0, 1)),
+    { code: 'EPERM' },
+  )
+  await t.rejects(
+    answer(() => device.writeZeroes(0, 2 * MiB)),
+    { code: 'EPERM' },
+  )
   await device.flush()
   await device.close()
   t.ok(readFileSync(path).equals(Buffer.alloc(SIZE, 1)))
@@ -116,10 +125,22 @@ void t.test('requests that leave the disk are bugs', async (t) => {
     [0.5, 1],
     [Number.MAX_SAFE_INTEGER, 1],
   ] as const) {
-    await t.rejects(device.read(offset, Buffer.alloc(length)), { name: 'InvariantError' })
-    await t.rejects(device.write(offset, [Buffer.alloc(length)]), { name: 'InvariantError' })
-    await t.rejects(device.trim(offset, length), { name: 'InvariantError' })
-    await t.rejects(device.writeZeroes(offset, length), { name: 'InvariantError' })
+    await t.rejects(
+      answer(() => device.read(offset, Buffer.alloc(length))),
+      { name: 'InvariantError' },
+    )
+    await t.rejects(
+      answer(() => device.write(offset, [Buffer.alloc(length)])),
+      { name: 'InvariantError' },
+    )
+    await t.rejects(
+      answer(() => device.trim(offset, length)),
+      { name: 'InvariantError' },
+    )
+    await t.rejects(
+      answer(() => device.writeZeroes(offset, length)),
+      { name: 'InvariantError' },
+    )
   }
   await device.read(SIZE, Buffer.alloc(0))
   await device.close()
@@ -140,10 +161,20 @@ void t.test('after one failed flush no flush succeeds any more', async (t) => {
   closeSync(fd)
   // A descriptor that is closed makes fdatasync(2) fail; one that is opened afterwards under its number lets it succeed.
   const broken = new LocalDevice({ ...diskOf(path), fd })
-  await t.rejects(broken.flush(), { code: 'EIO', operation: 'flush' })
+  await t.rejects(
+    answer(() => broken.flush()),
+    { code: 'EIO', operation: 'flush' },
+  )
   t.equal(openSync(path, constants.O_RDWR), fd)
-  await t.rejects(broken.flush(), { code: 'EIO' }, 'what the first one lost, the second one cannot bring back')
-  await t.rejects(broken.write(0, [Buffer.alloc(1)], { fua: true }), { code: 'EIO' })
+  await t.rejects(
+    answer(() => broken.flush()),
+    { code: 'EIO' },
+    'what the first one lost, the second one cannot bring back',
+  )
+  await t.rejects(
+    answer(() => broken.write(0, [Buffer.alloc(1)], { fua: true })),
+    { code: 'EIO' },
+  )
   await broken.close()
 })
 
@@ -174,4 +205,36 @@ void t.test('errors of the operating system have one meaning each', (t) => {
   ])
   t.equal(deviceErrorFrom('no code at all', 'd', 'write', 1, 2).message, 'd: write of 2 bytes at offset 1 failed: EIO')
   t.end()
+})
+
+void t.test('requests of a fast file are done when the call returns, long ones and flushes come later', async (t) => {
+  const device = openLocal(newFile(t.testdir({})))
+  t.equal(device.write(0, [Buffer.alloc(4096, 2)]), undefined)
+  t.equal(device.read(0, Buffer.alloc(4096)), undefined)
+  const later = [
+    device.write(0, [Buffer.alloc(4096, 3)], { fua: true }),
+    device.read(0, Buffer.alloc(2 * MiB)),
+    device.write(0, [Buffer.alloc(2 * MiB, 3)]),
+    device.flush(),
+  ]
+  for (const completion of later) t.ok(completion instanceof Promise)
+  await Promise.all(later.map((completion) => answer(() => completion)))
+  t.same(await readFrom(device, 2 * MiB - 1, 2), Buffer.from([3, 1]))
+  await device.close()
+})
+
+void t.test('what the operating system refuses at once fails by rejection', async (t) => {
+  const path = newFile(t.testdir({}))
+  const writeOnly = new LocalDevice({ ...diskOf(path), fd: openSync(path, constants.O_WRONLY) })
+  const readOnly = new LocalDevice({ ...diskOf(path), fd: openSync(path, constants.O_RDONLY) })
+  await t.rejects(
+    answer(() => writeOnly.read(7, Buffer.alloc(4))),
+    { code: 'EIO', operation: 'read', offset: 7, length: 4 },
+  )
+  await t.rejects(
+    answer(() => readOnly.write(7, [Buffer.alloc(4)])),
+    { code: 'EIO', operation: 'write', offset: 7, length: 4 },
+  )
+  await writeOnly.close()
+  await readOnly.close()
 })

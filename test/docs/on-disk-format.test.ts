@@ -14,12 +14,14 @@ import {
   layOut,
   PAGE_SIZE,
   pageDamage,
+  POOL_MEMBERS_MAX,
   pageSequence,
   readSlot,
   sealPage,
   SLOTS_MAX,
   SLOTS_PER_PAGE,
   spareSizeMin,
+  STALE_RUNS_MAX,
   writeSlot,
   type Header,
 } from '../../src/spare/format.js'
@@ -102,6 +104,7 @@ const HEADER: Header = {
       members: [{ uuid: Buffer.alloc(16, 1), location: '/spare.img' }],
       removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
     },
+    slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
   },
 }
 
@@ -186,6 +189,12 @@ void t.test('the notes: the table has every key', (t) => {
   const keys = document.table('Header', 'key').rows.map(([key]) => key)
   const { main, ...others } = HEADER.notes
   t.same(keys, [...Object.keys(main).map((key) => `main.${key}`), ...Object.keys(others)])
+  const parts = document.table('Header and slot table watch each other', 'part').rows.map(([part]) => part)
+  t.same(parts, Object.keys(others.slotTable ?? {}))
+  t.match(document.text, `at most ${STALE_RUNS_MAX} times`)
+  const poolParts = document.table('Pools', 'part').rows.map(([part]) => part)
+  t.same(poolParts, Object.keys(HEADER.notes.pool))
+  t.match(document.text, `at most ${POOL_MEMBERS_MAX} maps`)
   t.end()
 })
 
@@ -200,12 +209,17 @@ void t.test('a slot page and its slots: every field stands at its offset', (t) =
     lostMask: 1n << 63n,
   } as const
   writeSlot(page, 168, slot)
-  sealPage(page, { uuid: HEADER.uuid, page: 0x33445566, copy: 1 }, 0x4455_6677_8899)
+  sealPage(page, { uuid: HEADER.uuid, page: 0x33445566, copy: 1 }, 0x4455_6677_8899, 0x5566_7788_99aa)
   const { magic, crc, uuid, slots, ...numbers } = valuesOf(page, pageFields)
   t.equal(String(magic), 'SLOT')
   t.equal(crc, checksumOf(page, 4))
   t.same(uuid, HEADER.uuid.subarray(0, 8))
-  t.same(numbers, { sequence: 0x4455_6677_8899, page: 0x33445566, copy: 1 })
+  t.same(numbers, {
+    sequence: 0x4455_6677_8899,
+    page: 0x33445566,
+    copy: 1,
+    headerSequence: 0x5566_7788_99aa,
+  })
   const slotFields = fieldsOf(document.table('Slot', 'offset'))
   assertNoGaps(t, slotFields, 24)
   t.equal(SLOTS_PER_PAGE * 24, (slots as Buffer).length)
@@ -263,7 +277,8 @@ void t.test('the dumps are a header and a slot page that the code accepts and re
       notes: { main: { location: 'nbd://127.0.0.1:10917/main', fingerprint: [] } },
     },
   })
-  t.equal(header.readUInt32LE(108), 129)
+  t.equal(header.readUInt16LE(12), FORMAT_VERSION)
+  t.equal(header.readUInt32LE(108), 302)
   t.equal(pageDamage(page, { uuid: header.subarray(16, 32), page: 0, copy: 0 }), undefined)
   t.equal(pageSequence(page), 3)
   t.same(readSlot(page, 0), { state: 'remapped', mainBlock: 256, generation: 1, lostMask: 0n })

@@ -1,8 +1,11 @@
 /** Promise P8: a main disk that hangs stops its own requests and nothing else. */
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants, existsSync } from 'node:fs'
+import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { DaemonProcess } from '../../qemu/process.js'
 import { RemapServer } from '../../qemu/remap-server.js'
 import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { packageRoot } from '../../src/cli/package-version.js'
@@ -10,6 +13,7 @@ import { NbdClient } from '../../src/nbd/client.js'
 import { MiB } from '../../src/util/units.js'
 
 interface Status {
+  readonly 'data-plane': string
   readonly clients: readonly { readonly 'requests-in-flight': number }[]
 }
 
@@ -52,5 +56,85 @@ void t.test('the control socket answers while the main disk hangs, and the reque
   await daemon.process.kill('SIGCONT')
   await Promise.all(reads)
   t.same(content, Buffer.alloc(4096, 'before'), 'the read that hung has its data')
+  await client.disconnect()
+})
+
+/** A file in user space can be made to hang, in the middle of a system call. */
+function isFuseToBeHad(): boolean {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
+    return spawnSync('nbdfuse', ['--version']).status === 0
+  } catch {
+    return false
+  }
+}
+
+/** The path of a file of 32 MiB, and the process that carries out its reads and writes. */
+async function startFuseFile(directory: string): Promise<{ path: string; process: DaemonProcess }> {
+  const mount = join(directory, 'mount')
+  const path = join(mount, 'main.img')
+  await mkdir(mount)
+  const process = await DaemonProcess.start({
+    program: 'nbdfuse',
+    args: [path, '[', 'nbdkit', '--exit-with-parent', 'memory', '32M', ']'],
+    ready: async (_, signal) => {
+      while (!existsSync(path) && !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 5))
+    },
+  })
+  return { path, process }
+}
+
+const fuse = isFuseToBeHad() ? {} : { skip: 'needs /dev/fuse and nbdfuse' }
+
+void t.test('the control socket answers while the server itself hangs in a call to the main disk', fuse, async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'nbd-fuse-'))
+  await writeFile(join(directory, 'spare.img'), '')
+  await truncate(join(directory, 'spare.img'), 32 * MiB)
+  const main = await startFuseFile(directory)
+  t.teardown(async () => {
+    spawnSync('fusermount3', ['-u', '-z', join(directory, 'mount')])
+    await main.process.kill('SIGKILL')
+    await rm(directory, { recursive: true })
+  })
+  await using server = await RemapServer.start({
+    program: join(packageRoot(), 'dist/src/cli/main.js'),
+    directory,
+    main: main.path,
+    spare: join(directory, 'spare.img'),
+    args: ['--create'],
+  })
+  const client = await NbdClient.connect(server.uri)
+  await client.write(10 * MiB, [Buffer.alloc(4096, 'before')])
+  const control = await server.control()
+  const status = async (): Promise<Status> => (await control.execute('query-status')) as Status
+  t.match(await status(), { 'data-plane': 'running', clients: [{ 'requests-in-flight': 0 }] })
+
+  await main.process.kill('SIGSTOP')
+  const content = Buffer.alloc(4096)
+  const read = client.read(10 * MiB, content)
+  while ((await status())['data-plane'] !== 'stalled');
+  const timesMs: number[] = []
+  for (let n = 0; n < 20; n++) {
+    const start = performance.now()
+    t.match(await status(), { 'data-plane': 'stalled', main: { size: 32 * MiB }, clients: [{ id: 1 }] })
+    t.match(await control.execute('query-stats'), { writes: 1, reads: 1 })
+    timesMs.push((performance.now() - start) / 2)
+  }
+  t.match(await control.execute('query-remap-table'), { remaps: 0, buckets: 64 })
+  timesMs.sort((a, b) => a - b)
+  t.ok(
+    timesMs[10]! < 100,
+    `half of the answers came within ${timesMs[10]!.toFixed(1)} ms, all within ${timesMs[19]!.toFixed(1)}`,
+  )
+  const questions = [control.execute('query-remaps'), control.execute('remap-add', { 'main-sector': 8, sectors: 8 })]
+  const answers = await Promise.allSettled(questions)
+  for (const answer of answers) t.match(answer, { reason: { message: /the data plane does not answer: a disk hangs/ } })
+
+  await main.process.kill('SIGCONT')
+  await read
+  t.same(content, Buffer.alloc(4096, 'before'), 'the read that hung has its data')
+  t.match(await status(), { 'data-plane': 'running' })
+  t.match(await control.execute('query-remaps'), { total: 0 }, 'a command that was given up is not carried out later')
+  await control.close()
   await client.disconnect()
 })

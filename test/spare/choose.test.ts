@@ -1,5 +1,12 @@
 import t from 'tap'
-import { badFirst, chooseHeader, choosePage, geometryProblem, type HeaderCopy } from '../../src/spare/choose.js'
+import {
+  ageProblem,
+  badFirst,
+  chooseHeader,
+  choosePage,
+  geometryProblem,
+  type HeaderCopy,
+} from '../../src/spare/choose.js'
 import { layOut, sealPage, writeSlot, type Header } from '../../src/spare/format.js'
 import { mainBlock, MiB } from '../../src/util/units.js'
 import { sampleHeader, samplePage, SAMPLE_UUID } from '../support/samples.js'
@@ -108,5 +115,18 @@ void t.test('slot pages that contradict each other are lost rather than guessed 
 void t.test('bad copies are rewritten before good ones', (t) => {
   t.same(badFirst(5, []), [0, 1, 2, 3, 4])
   t.same(badFirst(5, [4, 1]), [1, 4, 0, 2, 3])
+  t.end()
+})
+
+void t.test('header and slot table tell when the other one went back in time', (t) => {
+  const header: Header = { ...NEW, notes: { ...NEW.notes, slotTable: { sequenceSum: 20, staleCopies: [] } } }
+  t.equal(ageProblem(header, { sequenceSum: 20, headerSequence: 9 }), undefined)
+  t.equal(ageProblem(header, { sequenceSum: 33, headerSequence: 0 }), undefined, 'pages change without the header')
+  t.match(ageProblem(header, { sequenceSum: 19, headerSequence: 9 }), /slot table is stale \(1 page update/)
+  t.match(
+    ageProblem(header, { sequenceSum: 20, headerSequence: 10 }),
+    /header copies are stale.*sequence 9.*knows of 10/,
+  )
+  t.equal(ageProblem(NEW, { sequenceSum: 3, headerSequence: 0 }), undefined, 'as the first version wrote them')
   t.end()
 })

@@ -2,12 +2,23 @@
  * A disk with a volatile write cache, for power cuts. Writes are readable at once and durable after a flush; `crash`
  * says what the platters hold afterwards: of everything not flushed, any subset of sectors, in any order.
  * `stopAfter` cuts the power in the middle of an operation: from then on no request is ever answered.
+ *
+ * Answers come later, unless `isAtOnce` says that the next one is there when the call returns.
  */
 import { assertInside } from '../../src/device/bounds.js'
-import type { BlockSizes, Device, WriteOptions, ZeroOptions } from '../../src/device/device.js'
+import {
+  after,
+  type BlockSizes,
+  type Completion,
+  type Device,
+  type WriteOptions,
+  type ZeroOptions,
+} from '../../src/device/device.js'
 import { chunksLength } from '../../src/util/chunks.js'
 import type { Random } from '../../src/util/random.js'
 import { SECTOR_SIZE } from '../../src/util/units.js'
+
+const never = (): Promise<void> => new Promise(() => undefined)
 
 export class CrashingDevice implements Device {
   readonly name: string
@@ -17,6 +28,7 @@ export class CrashingDevice implements Device {
   readonly bytes: Buffer
   /** What a sector held when it was last flushed, and every content it was given since: any of them may survive. */
   readonly #volatile = new Map<number, Buffer[]>()
+  readonly #isAtOnce: () => boolean
   #writesLeft = Infinity
   #stopped: () => void = () => undefined
   /** Resolves when the power is cut. */
@@ -24,8 +36,9 @@ export class CrashingDevice implements Device {
   /** Writes and flushes that were carried out. */
   operations = 0
 
-  constructor(content: Buffer | number, name = 'crashing') {
+  constructor(content: Buffer | number, name = 'crashing', isAtOnce: () => boolean = () => false) {
     this.name = name
+    this.#isAtOnce = isAtOnce
     this.bytes = typeof content === 'number' ? Buffer.alloc(content) : content
     this.stopped = new Promise((resolve) => {
       this.#stopped = resolve
@@ -48,39 +61,39 @@ export class CrashingDevice implements Device {
     return image
   }
 
-  async read(offset: number, into: Buffer): Promise<void> {
+  read(offset: number, into: Buffer): Completion {
     assertInside(this, offset, into.length)
-    await this.#powered()
-    this.bytes.copy(into, 0, offset, offset + into.length)
+    return this.#answer(() => {
+      this.bytes.copy(into, 0, offset, offset + into.length)
+    })
   }
 
-  async write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Promise<void> {
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
     assertInside(this, offset, chunksLength(chunks))
     const content = Buffer.concat(chunks)
-    await this.#step(() => {
+    const written = this.#answer(() => {
       this.#change(offset, content)
-    })
-    if (options?.fua) await this.flush()
-  }
-
-  async flush(): Promise<void> {
-    await this.#powered()
-    const isLast = this.#writesLeft <= 0
-    this.#writesLeft--
-    if (!isLast) {
-      this.#volatile.clear()
       this.operations++
-      return
-    }
-    this.#cutPower()
-    await this.#powered()
+      this.#count()
+    })
+    return options?.fua ? after(written, () => this.flush()) : written
   }
 
-  trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+  flush(): Completion {
+    return this.#answer(() => {
+      if (this.#writesLeft > 0) {
+        this.#volatile.clear()
+        this.operations++
+      }
+      this.#count()
+    })
+  }
+
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
     return this.write(offset, [Buffer.alloc(length)], options)
   }
 
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     return this.write(offset, [Buffer.alloc(length)], options)
   }
 
@@ -88,23 +101,26 @@ export class CrashingDevice implements Device {
     return Promise.resolve()
   }
 
-  async #step(change: () => void): Promise<void> {
-    await this.#powered()
-    change()
-    this.operations++
-    if (this.#writesLeft-- > 0) return
-    this.#cutPower()
-    await this.#powered()
+  /** Carries out `action`, now or later. Without power no request is ever answered, nor is the one that it fails in. */
+  #answer(action: () => void): Completion {
+    if (this.#isAtOnce()) {
+      if (this.#hasPower) action()
+      return this.#hasPower ? undefined : never()
+    }
+    return Promise.resolve().then(() => {
+      if (this.#hasPower) action()
+      return this.#hasPower ? undefined : never()
+    })
   }
 
-  #cutPower(): void {
+  get #hasPower(): boolean {
+    return this.#writesLeft !== -Infinity
+  }
+
+  #count(): void {
+    if (this.#writesLeft-- > 0) return
     this.#writesLeft = -Infinity
     this.#stopped()
-  }
-
-  /** Without power no request is ever answered. */
-  #powered(): Promise<void> {
-    return this.#writesLeft === -Infinity ? new Promise(() => undefined) : Promise.resolve()
   }
 
   #change(offset: number, content: Buffer): void {

@@ -1,5 +1,5 @@
 /** Writes down what reaches the disk, in order: `write spare OFFSET+LENGTH`, `flush spare`. Reads are not recorded. */
-import type { Device, WriteOptions, ZeroOptions } from '../../src/device/device.js'
+import type { Completion, Device, WriteOptions, ZeroOptions } from '../../src/device/device.js'
 import { chunksLength } from '../../src/util/chunks.js'
 
 export class RecordingDevice implements Device {
@@ -32,7 +32,7 @@ export class RecordingDevice implements Device {
     return this.#below.blockSizes
   }
 
-  read(offset: number, into: Buffer): Promise<void> {
+  read(offset: number, into: Buffer): Completion {
     return this.#below.read(offset, into)
   }
 
@@ -47,11 +47,11 @@ export class RecordingDevice implements Device {
     await this.#below.flush()
   }
 
-  trim(offset: number, length: number, options?: WriteOptions): Promise<void> {
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
     return this.#below.trim(offset, length, options)
   }
 
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Promise<void> {
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     return this.#below.writeZeroes(offset, length, options)
   }
 

@@ -1,5 +1,5 @@
 /** A main disk and a spare in memory, formatted for each other, with a fault injector on each. */
-import type { Device } from '../../src/device/device.js'
+import type { Completion, Device } from '../../src/device/device.js'
 import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import type { OpenedDisk } from '../../src/device/open.js'
@@ -103,6 +103,11 @@ export function onlySpare({ pool }: RemapTarget): Spare {
 export function spareOffsetOf(target: RemapTarget, block: number): number | undefined {
   const slot = target.table.lookup(mainBlock(block))
   return slot === undefined ? undefined : target.pool.memberOf(slot).dataOffset(slot)
+}
+
+/** What a request came to, whether it was done at once or later. */
+export async function answer(request: () => Completion): Promise<void> {
+  await request()
 }
 
 export async function readFrom(device: Device, offset: number, length: number): Promise<Buffer> {

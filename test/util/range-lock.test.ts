@@ -23,6 +23,18 @@ void t.test('shared holders overlap, an exclusive one overlaps nobody', async (t
   t.equal(lock.size, 0)
 })
 
+void t.test('a range is free when nobody holds or waits for it in a way that conflicts', (t) => {
+  const lock = new RangeLock()
+  t.ok(lock.isFree(0, 10, 'exclusive'))
+  granted(lock.shared(0, 10))
+  void lock.exclusive(9, 11)
+  t.ok(lock.isFree(0, 9, 'shared'))
+  t.notOk(lock.isFree(0, 9, 'exclusive'), 'held')
+  t.notOk(lock.isFree(10, 11, 'shared'), 'waited for')
+  t.ok(lock.isFree(11, 12, 'exclusive'))
+  t.end()
+})
+
 void t.test('ranges that only touch do not conflict', (t) => {
   const lock = new RangeLock()
   granted(lock.exclusive(0, 10))
