@@ -13,16 +13,16 @@ class UnreachableError extends Error {
  * @throws Error with a sentence for people
  */
 export const ask = <T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> =>
-  withServer(control, (client) => client.execute(command, args) as Promise<T>)
+  withServer(control, async (client) => (await client.execute(command, args)) as T)
 
-/** Several questions over one connection. @throws Error with a sentence for people */
-export async function withServer<T>(control: string, action: (client: QmpClient) => Promise<T>): Promise<T> {
+/** For more than one question on one connection. @throws Error with a sentence for people */
+export async function withServer<T>(control: string, talk: (client: QmpClient) => Promise<T>): Promise<T> {
   const { QmpClient } = await import('../qmp/client.js')
   const { QmpConnectionError } = await import('../qmp/error.js')
   try {
     const client = await QmpClient.connect(control)
     try {
-      return await action(client)
+      return await talk(client)
     } finally {
       await client.close()
     }

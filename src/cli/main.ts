@@ -8,6 +8,7 @@ import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
 import { serveCommand } from './serve.js'
+import { spareCommand } from './spare.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
 import { tableCommand } from './table.js'
@@ -36,12 +37,13 @@ for (const command of [
   addCommand(),
   removeCommand(),
   clearCommand(),
+  spareCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {
   program.addCommand(command)
 }
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
   command.exitOverride().configureOutput({
     outputError: (text, write) => {
       write(usageMessage(text))

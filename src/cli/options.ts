@@ -8,6 +8,11 @@ export const mainOption = (): Option =>
   new Option('--main <main>', `the failing disk: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
 export const spareOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
+/** May be given several times. */
+export const sparesOption = (purpose: string): Option =>
+  new Option('--spare <spare>', `${purpose}; several make one pool: ${DISK_HELP}`)
+    .argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), parseLocation(value)])
+    .makeOptionMandatory()
 export const controlOption = (): Option =>
   new Option('--control <path>', 'control socket of the server').argParser(parseSocketPath).makeOptionMandatory()
 export const jsonOption = (): Option => new Option('--json', 'print JSON')
@@ -108,6 +113,14 @@ export const parseCount =
     }
     return count
   }
+
+export function parsePercent(text: string): number {
+  const percent = Number(text)
+  if (text.trim() === '' || !(percent >= 0 && percent <= 100)) {
+    throw new InvalidArgumentError('It must be a number of percent from 0 to 100.')
+  }
+  return percent
+}
 
 export function parseSeconds(text: string): number {
   const seconds = Number(text)

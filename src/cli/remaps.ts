@@ -17,6 +17,7 @@ interface Remaps {
     readonly 'main-sector': number
     readonly 'spare-sector': number
     readonly sectors: number
+    readonly spare: string
     readonly state: string
   }[]
   readonly total: number
@@ -70,7 +71,11 @@ async function remaps(options: RemapsCommandOptions): Promise<void> {
 
 function describe({ remaps: ranges, total }: Remaps): string {
   const row = (...cells: (string | number)[]): string => cells.map((cell) => String(cell).padStart(14)).join('')
-  const rows = ranges.map((range) => row(range['main-sector'], range['spare-sector'], range.sectors, range.state))
+  const isPool = new Set(ranges.map(({ spare }) => spare)).size > 1
+  const rows = ranges.map(
+    (range) =>
+      row(range['main-sector'], range['spare-sector'], range.sectors, range.state) + (isPool ? `  ${range.spare}` : ''),
+  )
   const rest = ranges.length < total ? [`(${ranges.length} of ${total} ranges: see --limit and --from-sector)`] : []
-  return `${[row('main sector', 'spare sector', 'sectors', 'state'), ...rows, ...rest].join('\n')}\n`
+  return `${[row('main sector', 'spare sector', 'sectors', 'state') + (isPool ? '  spare' : ''), ...rows, ...rest].join('\n')}\n`
 }

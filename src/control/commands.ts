@@ -5,9 +5,10 @@
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
 import { remapCommands } from './remap-commands.js'
+import { SPARE, spareCommands } from './spare-commands.js'
 
 /** What the commands act on. */
-export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'state' | 'ask'>
+export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
 
 const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
 const STATUS = {
@@ -23,10 +24,7 @@ const STATUS = {
     'export-name': { kind: 'str' },
     'block-size': { kind: 'size' },
     main: { kind: 'object', members: DISK },
-    spare: {
-      kind: 'object',
-      members: { ...DISK, 'total-blocks': { kind: 'size' }, 'free-blocks': { kind: 'size' }, uuid: { kind: 'str' } },
-    },
+    spares: { kind: 'array', of: SPARE },
     remaps: { kind: 'size' },
     clients: {
       kind: 'array',
@@ -76,6 +74,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
       handler: () => queryStats(subject),
     }),
     ...remapCommands(subject),
+    ...spareCommands(subject),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {
@@ -86,9 +85,9 @@ export function controlCommands(subject: ControlSubject): CommandTable {
 }
 
 async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STATUS>> {
-  const { main, spare, ...facts } = await subject.facts
+  const { main, ...facts } = await subject.facts
   const state = await subject.state()
-  const { remaps, freeBlocks } = await subject.statistics()
+  const { remaps } = await subject.statistics()
   return {
     status: 'running',
     'data-plane': state,
@@ -100,13 +99,7 @@ async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STAT
     'export-name': facts.exportName,
     'block-size': facts.blockSize,
     main,
-    spare: {
-      name: spare.name,
-      size: spare.size,
-      'total-blocks': spare.totalBlocks,
-      'free-blocks': freeBlocks,
-      uuid: spare.uuid,
-    },
+    spares: [...subject.spares],
     remaps,
     clients: subject.clients.map((client) => ({
       id: client.id,

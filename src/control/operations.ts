@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from '../qmp/message.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
+import { spareOperations } from './spare-operations.js'
 
 export interface OperationsSubject extends RemapSubject {
   /** Begins a graceful stop and returns at once. */
@@ -16,6 +17,7 @@ export type Operations = ReadonlyMap<string, (args: JsonObject) => unknown>
 export const controlOperations = (subject: OperationsSubject): Operations =>
   new Map<string, (args: JsonObject) => unknown>([
     ...remapOperations(subject),
+    ...spareOperations(subject.pair),
     [
       'quit',
       () => {

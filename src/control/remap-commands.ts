@@ -75,6 +75,11 @@ const RANGE = {
   'main-sector': { kind: 'size' },
   sectors: { kind: 'int', min: 1 },
   'spare-sector': { kind: 'size', optional: true, description: 'where on the spare; wherever there is room if absent' },
+  spare: {
+    kind: 'str',
+    optional: true,
+    description: 'name or uuid of the spare that spare-sector counts on; needed when there are several',
+  },
   lost: { kind: 'bool', optional: true, description: 'true: the content of these sectors is lost, nobody reads them' },
 } as const
 

@@ -4,6 +4,7 @@ import type { JsonObject } from '../qmp/message.js'
 import { addRemaps, batchOf, clearRemaps, newBatch, removeRemaps } from '../remap/admin.js'
 import { RemapRequestError, type BatchRange, type RemapBatch } from '../remap/batch.js'
 import { listLost, listRemaps, type Page } from '../remap/listing.js'
+import type { Pair } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import { settingsProblem } from '../remap/table-settings.js'
 import type { RemapTarget } from '../remap/target.js'
@@ -17,14 +18,14 @@ import {
 } from './remap-commands.js'
 
 export interface RemapSubject {
-  readonly target: RemapTarget
+  readonly pair: Pair
   readonly policy: ReadPolicy
 }
 
 type Operation = (args: JsonObject) => unknown
 
 export function remapOperations(subject: RemapSubject): [string, Operation][] {
-  const { target } = subject
+  const { target } = subject.pair
   const batches = new Batches(target)
   // What the control thread has checked has the type that it was checked for.
   const row = (name: string, run: (args: never) => unknown): [string, Operation] => [
@@ -62,6 +63,7 @@ interface RangeArguments {
   readonly 'main-sector': number
   readonly sectors: number
   readonly 'spare-sector'?: number
+  readonly spare?: string
   readonly lost?: boolean
   readonly line?: number
 }
@@ -107,7 +109,7 @@ async function queryRemaps(target: RemapTarget, args: PageArguments): Promise<Re
     'main-sector': range.mainSector,
     'spare-sector': range.spareSector,
     sectors: range.sectors,
-    spare: target.spare.device.name,
+    spare: range.spare,
     state: range.state,
   }))
   return { remaps, total }
@@ -122,16 +124,17 @@ const rangeOf = (args: RangeArguments): BatchRange => ({
   mainSector: args['main-sector'],
   sectors: args.sectors,
   spareSector: args['spare-sector'],
+  spare: args.spare,
   lost: args.lost,
   line: args.line,
 })
 
-const add = ({ target, policy }: RemapSubject, batch: RemapBatch, args: AddArguments): Promise<Added> =>
-  addRemaps(target, batch, { copy: args.copy ?? true, skipRemapped: args['skip-remapped'] ?? false, policy })
+const add = ({ pair, policy }: RemapSubject, batch: RemapBatch, args: AddArguments): Promise<Added> =>
+  addRemaps(pair.target, batch, { copy: args.copy ?? true, skipRemapped: args['skip-remapped'] ?? false, policy })
 
 async function run(subject: RemapSubject, batch: RemapBatch, args: RunArguments): Promise<Added> {
   if (args.operation !== 'remove') return add(subject, batch, args)
-  const { blocks, kept } = await removeRemaps(subject.target, batch)
+  const { blocks, kept } = await removeRemaps(subject.pair.target, batch)
   return { blocks, skipped: kept }
 }
 

@@ -20,7 +20,14 @@ import type { RemapTarget } from './target.js'
 const RANGES_TOLD_MAX = 64
 
 export const newBatch = ({ main, blocks }: RemapTarget): RemapBatch =>
-  new RemapBatch({ blockSize: blocks.blockSize, mainSize: main.size, slots: blocks.total })
+  new RemapBatch({
+    blockSize: blocks.blockSize,
+    mainSize: main.size,
+    spareOf: (name) => {
+      const member = blocks.member(name)
+      return member && { base: member.base, slots: member.spare.geometry.slots }
+    },
+  })
 
 export interface AddOptions {
   /** Copy the content first. Without it the blocks read as whatever the spare blocks hold. */

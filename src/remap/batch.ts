@@ -20,6 +20,8 @@ export interface BatchRange {
   readonly sectors: number
   /** Where on the spare, from the start of its data area; `undefined`: wherever there is room. */
   readonly spareSector?: number | undefined
+  /** Name, location or uuid of the spare that `spareSector` counts on; not needed when there is only one. */
+  readonly spare?: string | undefined
   /** The content of these sectors is lost: nobody tries to read them, and they answer EIO until they are written. */
   readonly lost?: boolean | undefined
   /** Where it stands in a file, for messages. */
@@ -31,8 +33,8 @@ export interface BatchLimits {
   readonly blockSize: number
   /** Bytes of the main disk. */
   readonly mainSize: number
-  /** Data blocks of the spare. */
-  readonly slots: number
+  /** The spare of this name, or the only one: its number of data blocks, and the number of the first one in the pool. */
+  readonly spareOf: (name: string | undefined) => { readonly base: number; readonly slots: number } | undefined
 }
 
 /** At 44 bytes each. */
@@ -144,28 +146,30 @@ export class RemapBatch {
   }
 
   #slotOf(range: BatchRange, spareSector: number, count: number): number {
-    const { slots } = this.#limits
+    const spare = this.#limits.spareOf(range.spare)
+    if (spare === undefined) {
+      const why =
+        range.spare === undefined ? 'there are several spares: say which one' : `there is no spare ${range.spare}`
+      throw problem(range, `${why}${range.spare === undefined ? ' spare-sector counts on' : ' in the pool'}`)
+    }
     if (!isSector(spareSector)) throw problem(range, `spare-sector ${spareSector} is not a sector number`)
     if (spareSector % this.#perBlock !== 0) {
       throw problem(range, `spare-sector ${spareSector} is not at the start of a block of ${this.#perBlock} sectors`)
     }
     const slot = spareSector / this.#perBlock
-    if (slot + count > slots) {
+    if (slot + count > spare.slots) {
       throw problem(
         range,
-        `spare-sector ${spareSector} leaves the spare's data area, which has ${slots * this.#perBlock} sectors`,
+        `spare-sector ${spareSector} leaves the spare's data area, which has ${spare.slots * this.#perBlock} sectors`,
       )
     }
-    return slot
+    return spare.base + slot
   }
 
   #place(range: BatchRange, first: number, end: number, slot: number): void {
     const known = this.slotOf(first)
     if (known !== undefined && known !== slot) {
-      throw problem(
-        range,
-        `the block of main sector ${range.mainSector} was given another place, spare sector ${known * this.#perBlock}, before`,
-      )
+      throw problem(range, `the block of main sector ${range.mainSector} was given another place before`)
     }
     this.#runs.push({ first, end, slot })
     this.#runStarts.push(first)

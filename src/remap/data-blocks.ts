@@ -1,6 +1,6 @@
-/** The data blocks of the spare, as those see them who move many at once: by slot, several neighbours in one request. */
+/** The data blocks of the spares, as those see them who move many at once: by slot, several neighbours in one request. */
 import { DeviceError } from '../device/device.js'
-import type { Spare } from '../spare/spare.js'
+import type { Member, SparePool } from '../spare/pool.js'
 import { Pacer } from '../util/pacer.js'
 import { SECTOR_SIZE, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
 import { judge } from './policy.js'
@@ -9,78 +9,86 @@ import { judge } from './policy.js'
 const SLOTS_PER_LOOK = 1024
 
 export class DataBlocks {
-  readonly #spare: Spare
+  readonly #pool: SparePool
 
-  constructor(spare: Spare) {
-    this.#spare = spare
+  constructor(pool: SparePool) {
+    this.#pool = pool
   }
 
   get blockSize(): number {
-    return this.#spare.blockSize
-  }
-
-  /** All of them, whether free or not. */
-  get total(): number {
-    return this.#spare.geometry.slots
+    return this.#pool.blockSize
   }
 
   get free(): number {
-    return this.#spare.free
+    return this.#pool.free
   }
 
   allocate(): Promise<SlotNumber | undefined> {
-    return this.#spare.allocate()
+    return this.#pool.allocate()
   }
 
   /** @returns whether it was free */
   reserve(slot: SlotNumber): Promise<boolean> {
-    return this.#spare.reserve(slot)
+    return this.#pool.reserve(slot)
   }
 
   release(slots: readonly SlotNumber[]): void {
-    this.#spare.release(slots)
+    this.#pool.release(slots)
   }
 
   hasLost(slot: SlotNumber): boolean {
-    return this.#spare.slots.hasLost(slot)
+    return this.#pool.hasLost(slot)
   }
 
   /** Bit i: sector i of the block is lost. */
   lostMask(slot: SlotNumber): bigint {
-    return this.#spare.slots.get(slot).lostMask
+    return this.#pool.get(slot).lostMask
   }
 
   /** In the order of slots, and in turns, so that others are not held up: what changes meanwhile may be seen or not. */
   async forEachRemapped(visit: (slot: SlotNumber, block: MainBlock, hasLost: boolean) => void): Promise<void> {
     const pacer = new Pacer()
-    const { slots } = this.#spare
-    for (let first = 0; first < slots.initialisedSlots; first += SLOTS_PER_LOOK) {
-      const end = Math.min(first + SLOTS_PER_LOOK, slots.initialisedSlots)
-      for (let n = first; n < end; n++) {
-        const slot = slotNumber(n)
-        if (slots.records.isRemapped(slot)) visit(slot, slots.records.mainBlock(slot), slots.records.hasLost(slot))
+    const { records } = this.#pool
+    for (const { base, spare } of this.#pool.members) {
+      const last = base + spare.slots.initialisedSlots
+      for (let first = base; first < last; first += SLOTS_PER_LOOK) {
+        const end = Math.min(first + SLOTS_PER_LOOK, last)
+        for (let n = first; n < end; n++) {
+          const slot = slotNumber(n)
+          if (records.isRemapped(slot)) visit(slot, records.mainBlock(slot), records.hasLost(slot))
+        }
+        await pacer.pause()
       }
-      await pacer.pause()
     }
   }
 
-  /** From the start of the spare's data area. */
-  sectorOf(slot: SlotNumber): number {
-    return (slot * this.blockSize) / SECTOR_SIZE
+  /** The spare of a slot, and its sector there, from the start of its data area. */
+  placeOf(slot: SlotNumber): { readonly spare: string; readonly sector: number } {
+    const member = this.#pool.memberOf(slot)
+    return { spare: member.name, sector: (member.local(slot) * this.blockSize) / SECTOR_SIZE }
+  }
+
+  /** By name, location or uuid, or the only one there is; `undefined`: there is none, or several. */
+  member(name: string | undefined): Member | undefined {
+    const [only, ...others] = this.#pool.members
+    if (name !== undefined) return this.#pool.find(name)
+    return others.length === 0 ? only : undefined
   }
 
   /** Reads `slot` and those that follow it. @throws DeviceError */
   async read(slot: SlotNumber, into: Buffer): Promise<void> {
-    await this.#spare.device.read(this.#spare.dataOffset(slot), into)
+    const member = this.#pool.memberOf(slot)
+    await member.read(member.dataOffset(slot), into)
   }
 
   /** Writes `slot` and those that follow it. @throws DeviceError */
   async write(slot: SlotNumber, content: Buffer): Promise<void> {
-    await this.#spare.device.write(this.#spare.dataOffset(slot), [content])
+    const member = this.#pool.memberOf(slot)
+    await member.write(member.dataOffset(slot), [content])
   }
 
   async flush(): Promise<void> {
-    await this.#spare.device.flush()
+    await this.#pool.flush()
   }
 }
 

@@ -10,6 +10,8 @@ import type { RemapTarget } from './target.js'
 /** A run of remapped blocks that are neighbours on main and on the spare. Sectors are 512 bytes. */
 export interface RemapRange {
   readonly mainSector: number
+  /** Name of the disk. */
+  readonly spare: string
   /** Counted from the start of the spare's data area. */
   readonly spareSector: number
   readonly sectors: number
@@ -43,9 +45,9 @@ export async function listRemaps(target: RemapTarget, page: Page): Promise<Liste
     found.visit(block, slot, hasLost)
   })
   const ranges = found.finish().map(({ start, slot, count, hasLost }): RemapRange => {
-    const spareSector = blocks.sectorOf(slotNumber(slot))
+    const { spare, sector: spareSector } = blocks.placeOf(slotNumber(slot))
     const state = hasLost ? 'lost' : 'remapped'
-    return { mainSector: start * perBlock, spareSector, sectors: count * perBlock, state }
+    return { mainSector: start * perBlock, spare, spareSector, sectors: count * perBlock, state }
   })
   return { ranges, total: found.total }
 }

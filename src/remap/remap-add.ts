@@ -61,7 +61,7 @@ export class Adding implements Mover {
         if (wanted === undefined) continue
         const slot = slotNumber(wanted)
         if (!(await blocks.reserve(slot)))
-          throw this.#batch.errorAt(block, `spare sector ${blocks.sectorOf(slot)} is in use`)
+          throw this.#batch.errorAt(block, `spare sector ${blocks.placeOf(slot).sector} is in use`)
         this.#slots[index + block - start] = slot + 1
       }
     }
@@ -165,7 +165,10 @@ export class Adding implements Mover {
       } catch (error) {
         if (!isBadBlock(error)) throw error
         if (this.#batch.slotOf(block) !== undefined) {
-          throw this.#batch.errorAt(block, `spare sector ${blocks.sectorOf(slot)} cannot be written: ${error.message}`)
+          throw this.#batch.errorAt(
+            block,
+            `spare sector ${blocks.placeOf(slot).sector} cannot be written: ${error.message}`,
+          )
         }
         this.#failed.push(slot)
         this.#slots[index] = 0

@@ -77,6 +77,7 @@ export class Removing implements Mover {
       const slot = table.lookup(block)
       if (slot === undefined || this.#bad.has(index)) continue
       if (blocks.hasLost(slot)) this.#refuse(block, index, LOST)
+      else if (placement.haunted.has(block)) this.#refuse(block, index, HAUNTED)
       else leaving.push({ block, slot })
     }
     await placement.remove(leaving, this.#options.isQuiet)
@@ -132,4 +133,6 @@ export class Removing implements Mover {
   }
 }
 
+/** Its older slot would be in force again after the next start. */
+const HAUNTED = 'an older copy of it on a spare could not be marked as such: the remap stays'
 const LOST = 'some of its sectors are lost: write them first, or the main disk would read as if they were not'

@@ -28,6 +28,7 @@ const NAMES = [
   'buckets',
   'resizes',
   'freeBlocks',
+  'spareBlocks',
   // Settings of the table.
   'bucketsMin',
   'growLoad',

@@ -78,6 +78,18 @@ export class SlotRecords {
     chunk[at + 3] = generation % WORD_RANGE
   }
 
+  /** Forgets [first, first + count), none of which is in the remap table. */
+  clear(first: number, count: number): void {
+    const end = first + count
+    for (let from = first; from < end;) {
+      const to = Math.min((Math.floor(from / CHUNK_SLOTS) + 1) * CHUNK_SLOTS, end)
+      const at = from & SLOT_MASK
+      this.#chunks[from >>> CHUNK_BITS]?.fill(0, at * WORDS, (at + to - from) * WORDS)
+      this.#lostMasks[from >>> CHUNK_BITS]?.fill(0n, at, at + to - from)
+      from = to
+    }
+  }
+
   state(number: SlotNumber): SlotState {
     return STATES[this.#stateCode(number)] ?? 'retired'
   }
@@ -92,23 +104,6 @@ export class SlotRecords {
 
   hasLost(number: SlotNumber): boolean {
     return ((this.#chunks[number >>> CHUNK_BITS]?.[(number & SLOT_MASK) * WORDS + 2] ?? 0) & LOST_BIT) !== 0
-  }
-
-  /** Takes over what `other` knows of its slots from 0 to `count`, under numbers that begin with `base`. */
-  adopt(other: SlotRecords, base: number, count: number): void {
-    for (let n = 0; n < count; n++) {
-      const slot = n as SlotNumber
-      if (!other.isFree(slot)) this.put((base + n) as SlotNumber, other.get(slot))
-    }
-  }
-
-  /** These slots are free from now on. None of them may be linked. */
-  forget(base: number, count: number): void {
-    for (let number = base; number < base + count; number++) {
-      const words = this.#chunks[number >>> CHUNK_BITS]
-      const at = (number & SLOT_MASK) * WORDS
-      words?.fill(0, at, at + WORDS)
-    }
   }
 
   // --- For the remap table -----------------------------------------------------------------------------------------

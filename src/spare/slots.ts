@@ -45,6 +45,24 @@ export interface SlotUpdate {
   readonly slot: Slot
 }
 
+export interface SlotCounts {
+  remapped: number
+  retired: number
+  /** Of the remapped ones those with lost sectors. */
+  lost: number
+}
+
+export interface SlotKind {
+  readonly state: SlotState
+  readonly hasLost: boolean
+}
+
+export function addSlot(counts: SlotCounts, { state, hasLost }: SlotKind, change: 1 | -1): void {
+  if (state === 'free') return
+  counts[state] += change
+  if (hasLost) counts.lost += change
+}
+
 /** A slot page whose copies were not all intact and equal. */
 export interface PageFinding {
   readonly page: number
@@ -83,9 +101,9 @@ export class SlotTable {
   readonly #geometry: Geometry
   readonly #uuid: Buffer
   readonly #log: Log
-  #records = new SlotRecords()
+  readonly records: SlotRecords
   /** Number of the first slot among the records, which several spares may share. */
-  #base = 0
+  readonly #base: number
   /** Sequence numbers of the pages that are initialised, which are the first ones of the table. */
   readonly #sequences: number[] = []
   /** Sequence numbers of pages whose sequence number in memory may be ahead of the disk. */
@@ -98,22 +116,13 @@ export class SlotTable {
   #queue: Commit[] = []
   #committing = false
 
-  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log) {
+  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
+    this.records = records
+    this.#base = base
     this.#device = device
     this.#geometry = geometry
     this.#uuid = uuid
     this.#log = log
-  }
-
-  get records(): SlotRecords {
-    return this.#records
-  }
-
-  /** Goes on in `records`, in which slot 0 has the number `base`. */
-  share(records: SlotRecords, base: number): void {
-    records.adopt(this.#records, base, this.initialisedSlots)
-    this.#records = records
-    this.#base = base
   }
 
   /** Slots in pages beyond were never used and are free. */
@@ -132,22 +141,29 @@ export class SlotTable {
 
   get(number: SlotNumber): Slot {
     this.#assertInitialised(number)
-    return this.#records.get(this.#record(number))
+    return this.records.get(this.#record(number))
   }
 
   state(number: SlotNumber): SlotState {
-    return this.#records.state(this.#record(number))
+    return this.records.state(this.#record(number))
   }
 
   hasLost(number: SlotNumber): boolean {
-    return this.#records.hasLost(this.#record(number))
+    return this.records.hasLost(this.#record(number))
   }
 
-  /** Number of slots that are not free. */
-  countUsed(): number {
-    let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.#records.isFree(this.#record(n))) used++
-    return used
+  /** All slots, by what became of them. */
+  count(): SlotCounts {
+    const counts = { remapped: 0, retired: 0, lost: 0 }
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) {
+      if (!this.records.isFree(this.#record(n))) addSlot(counts, this.kindOf(slotNumber(n)), 1)
+    }
+    return counts
+  }
+
+  kindOf(number: SlotNumber): SlotKind {
+    const state = this.state(number)
+    return { state, hasLost: state === 'remapped' && this.hasLost(number) }
   }
 
   /** All slots that are not free, in order. */
@@ -155,7 +171,7 @@ export class SlotTable {
     const end = this.initialisedSlots
     for (let n = 0; n < end; n++) {
       const number = slotNumber(n)
-      if (!this.#records.isFree(this.#record(n))) yield { number, slot: this.get(number) }
+      if (!this.records.isFree(this.#record(number))) yield { number, slot: this.records.get(this.#record(number)) }
     }
   }
 
@@ -174,26 +190,8 @@ export class SlotTable {
       }
     }
     const beyond = await this.#choose(pages, Math.min(PAGES_BEYOND, this.#geometry.slotPages - pages))
-    for (const choice of beyond) if (choice.kind === 'chosen') this.#see(choice.page)
+    for (const choice of beyond) if (choice.kind === 'chosen') this.#noteAge(choice.page)
     return findings
-  }
-
-  /** The next page as the disk has it. */
-  #take(page: Buffer): void {
-    this.#see(page)
-    const first = this.#sequences.length * SLOTS_PER_PAGE
-    this.#sequences.push(pageSequence(page))
-    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
-      if (slotState(page, n) === 'free') continue
-      const slot = readSlot(page, n)
-      // What no disk has stays what no disk has: a page with a good checksum may still say anything.
-      const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
-      this.#records.put(this.#record(first + n), { ...slot, mainBlock: block })
-    }
-  }
-
-  #see(page: Buffer): void {
-    this.#headerSequenceSeen = Math.max(this.#headerSequenceSeen, pageHeaderSequence(page))
   }
 
   /** What the pages that were read say of their age. */
@@ -210,7 +208,7 @@ export class SlotTable {
 
   #sequenceSum(pages: number): number {
     let sum = 0
-    for (let n = 0; n < pages; n++) sum += this.#durable.get(n) ?? this.#sequences[n] ?? 0
+    for (let n = 0; n < pages; n++) sum += this.#durable.get(n) ?? this.#sequence(n)
     return sum
   }
 
@@ -222,7 +220,10 @@ export class SlotTable {
     const repairable = findings.filter(({ lost }) => !lost)
     for (const copy of COPIES) {
       const isBad = ({ bad }: PageFinding): boolean => bad.some((entry) => entry.copy === copy)
-      const pages = repairable.filter(isBad).map(({ page }) => ({ number: page, sequence: this.#sequences[page] ?? 0 }))
+      const pages = repairable.filter(isBad).map(({ page }) => ({
+        number: page,
+        sequence: this.#sequence(page),
+      }))
       const { failed } = await this.#writeCopy(copy, pages)
       for (const { number } of pages) {
         if (failed.has(number)) this.#stale.add(copy, number)
@@ -277,12 +278,30 @@ export class SlotTable {
     this.#committing = false
   }
 
+  /** The next page as the disk has it. */
+  #take(page: Buffer): void {
+    const first = this.#sequences.length * SLOTS_PER_PAGE
+    this.#sequences.push(pageSequence(page))
+    this.#noteAge(page)
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      if (slotState(page, n) === 'free') continue
+      const slot = readSlot(page, n)
+      // What no disk has stays what no disk has: a page with a good checksum may still say anything.
+      const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
+      this.records.put(this.#record(first + n), { ...slot, mainBlock: block })
+    }
+  }
+
+  #noteAge(page: Buffer): void {
+    this.#headerSequenceSeen = Math.max(this.#headerSequenceSeen, pageHeaderSequence(page))
+  }
+
   /** Changes the records. @returns the pages touched, each once */
   #apply(updates: readonly SlotUpdate[]): number[] {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
       this.#assertInitialised(number)
-      this.#records.put(this.#record(number), slot)
+      this.records.put(this.#record(number), slot)
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
@@ -290,7 +309,7 @@ export class SlotTable {
 
   /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
   async #writePages(numbers: readonly number[]): Promise<void> {
-    const pages = numbers.map((number) => ({ number, sequence: (this.#sequences[number] ?? 0) + 1 }))
+    const pages = numbers.map((number) => ({ number, sequence: this.#sequence(number) + 1 }))
     for (const { number, sequence } of pages) {
       this.#sequences[number] = sequence
       if (!this.#durable.has(number)) this.#durable.set(number, sequence - 1)
@@ -352,9 +371,7 @@ export class SlotTable {
 
   /** In one write, and page by page when that fails, so that one bad sector costs one page. */
   async #writeRun(copy: number, run: readonly PageWrite[], failed: Map<number, DeviceError>): Promise<void> {
-    const chunks = run.map(({ number, sequence }) =>
-      sealPage(this.#page(number), { uuid: this.#uuid, page: number, copy }, sequence, this.header.sequence),
-    )
+    const chunks = run.map((page) => this.#sealedPage(copy, page))
     try {
       await this.#device.write(this.#pageOffset(copy, run[0]?.number ?? 0), chunks)
     } catch (error) {
@@ -365,6 +382,16 @@ export class SlotTable {
         for (const { number } of run) failed.set(number, error)
       }
     }
+  }
+
+  #sealedPage(copy: number, { number, sequence }: PageWrite): Buffer {
+    const page = emptyPage()
+    const first = number * SLOTS_PER_PAGE
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      const record = this.#record(first + n)
+      if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
+    }
+    return sealPage(page, { uuid: this.#uuid, page: number, copy }, sequence, this.header.sequence)
   }
 
   async #choose(first: number, count: number): Promise<PageChoice[]> {
@@ -406,14 +433,8 @@ export class SlotTable {
     return (this.#geometry.slotTableOffsets[copy] ?? 0) + page * PAGE_SIZE
   }
 
-  #page(number: number): Buffer {
-    const page = emptyPage()
-    const first = number * SLOTS_PER_PAGE
-    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
-      const record = this.#record(first + n)
-      if (!this.#records.isFree(record)) writeSlot(page, n, this.#records.get(record))
-    }
-    return page
+  #sequence(page: number): number {
+    return this.#sequences[page] ?? 0
   }
 
   #record(number: number): SlotNumber {

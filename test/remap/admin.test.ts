@@ -3,6 +3,7 @@ import { addRemaps, batchOf, clearRemaps, newBatch, removeRemaps, type AddOption
 import type { BatchRange } from '../../src/remap/batch.js'
 import { listLost, listRemaps, type RemapRange } from '../../src/remap/listing.js'
 import type { RemapTarget } from '../../src/remap/target.js'
+import type { Member } from '../../src/spare/pool.js'
 import { MiB } from '../../src/util/units.js'
 import { seededRandom } from '../support/random.js'
 import { badSectors, createRig, pattern, POLICY, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
@@ -23,6 +24,8 @@ const addAll = ({ target }: Rig, ranges: readonly BatchRange[], options: Partial
   return addRemaps(target, batch, { ...OPTIONS, ...options })
 }
 
+const spareOf = ({ pool }: RemapTarget): Member => pool.members[0]!
+
 const remapsOf = async (target: RemapTarget): Promise<readonly RemapRange[]> => (await listRemaps(target, ALL)).ranges
 const placesOf = async (target: RemapTarget): Promise<number[][]> =>
   (await remapsOf(target)).map(({ mainSector, spareSector, sectors }) => [mainSector, spareSector, sectors])
@@ -30,7 +33,7 @@ const placesOf = async (target: RemapTarget): Promise<number[][]> =>
 /** Nothing is remapped, every spare block is free, and the spare takes new ones. */
 async function assertUntouched(t: Test, { target }: Rig, free: number): Promise<void> {
   t.same(await remapsOf(target), [])
-  t.equal(target.spare.free, free)
+  t.equal(target.pool.free, free)
   t.equal(target.relocating.size, 0)
   t.equal(target.lock.size, 0)
 }
@@ -42,7 +45,7 @@ void t.test('a range is remapped with its content, widened to blocks, and moved 
   t.same(await placesOf(target), [[8, 0, 32]])
   t.same(rig.events.at(-1), [
     'REMAP_ADDED',
-    { 'main-sector': 8, 'spare-sector': 0, sectors: 32, reason: 'operator', 'lost-sectors': 0 },
+    { 'main-sector': 8, spare: 'spare', 'spare-sector': 0, sectors: 32, reason: 'operator', 'lost-sectors': 0 },
   ])
   rig.mainBytes.fill(0, BLOCK, 5 * BLOCK)
   t.same(await readFrom(target, 0, 6 * BLOCK), pattern(0, 6 * BLOCK), 'it is read from the spare')
@@ -51,30 +54,30 @@ void t.test('a range is remapped with its content, widened to blocks, and moved 
   t.same(await remapsOf(target), [])
   t.same(rig.mainBytes.subarray(2 * BLOCK, 3 * BLOCK), Buffer.alloc(BLOCK, 7))
   t.same(rig.mainBytes.subarray(3 * BLOCK, 5 * BLOCK), pattern(3 * BLOCK, 2 * BLOCK))
-  t.same(rig.events.at(-1), ['REMAP_REMOVED', { 'main-sector': 8, 'spare-sector': 0, sectors: 32 }])
+  t.same(rig.events.at(-1), ['REMAP_REMOVED', { 'main-sector': 8, spare: 'spare', 'spare-sector': 0, sectors: 32 }])
   const again = await rig.reopen()
   t.same(await remapsOf(again.target), [], 'also after a crash')
-  t.equal(again.target.spare.free, again.target.spare.geometry.slots)
+  t.equal(again.target.pool.free, again.target.pool.total)
 })
 
 void t.test('the operator may choose the place, and may do without the content', async (t) => {
   const rig = await createRig()
   const { target } = rig
-  const { slots } = target.spare.geometry
+  const slots = target.pool.total
   await add(rig, { mainSector: 80, sectors: 16, spareSector: (slots - 2) * 8 })
   t.same(await placesOf(target), [[80, (slots - 2) * 8, 16]])
-  rig.spareBytes.fill(0x5a, target.spare.dataOffset(3 as never), target.spare.dataOffset(4 as never))
+  rig.spareBytes.fill(0x5a, spareOf(target).dataOffset(3 as never), spareOf(target).dataOffset(4 as never))
   await add(rig, { mainSector: 0, sectors: 8, spareSector: 24 }, { copy: false })
   t.same(await readFrom(target, 0, BLOCK), Buffer.alloc(BLOCK, 0x5a))
   await t.rejects(add(rig, { mainSector: 8, sectors: 8, spareSector: 24 }), { message: 'spare sector 24 is in use' })
   await t.rejects(add(rig, { mainSector: 8, sectors: 16, spareSector: 16 }), /spare sector 24 is in use/)
-  t.equal(target.spare.free, slots - 3, 'what the refused one had taken was given back')
+  t.equal(target.pool.free, slots - 3, 'what the refused one had taken was given back')
 })
 
 void t.test('requests that cannot be are refused, and change nothing', async (t) => {
   const rig = await createRig()
   const { target } = rig
-  const free = target.spare.geometry.slots
+  const free = target.pool.total
   const total = free * 8
   const refused: [BatchRange, RegExp][] = [
     [{ mainSector: 512, sectors: 8 }, /main-sector 512 and sectors 8 leave the main disk, which has 512 sectors/],
@@ -108,7 +111,7 @@ void t.test('requests that cannot be are refused, and change nothing', async (t)
 void t.test('one bad line in a batch refuses it all, by its number', async (t) => {
   const rig = await createRig()
   const { target } = rig
-  const { free } = target.spare
+  const { free } = target.pool
   await add(rig, { mainSector: 400, sectors: 8 })
   const lines = (ranges: readonly Omit<BatchRange, 'line'>[]) => ranges.map((range, n) => ({ ...range, line: n + 10 }))
   const refused: [Omit<BatchRange, 'line'>[], string][] = [
@@ -155,7 +158,7 @@ void t.test('one bad line in a batch refuses it all, by its number', async (t) =
         { mainSector: 0, sectors: 9, spareSector: 800 },
         { mainSector: 9, sectors: 8, spareSector: 160 },
       ],
-      'line 11: the block of main sector 9 was given another place, spare sector 808, before',
+      'line 11: the block of main sector 9 was given another place before',
     ],
   ]
   for (const [ranges, message] of refused) {
@@ -175,7 +178,7 @@ void t.test('blocks that are remapped already can be left out', async (t) => {
 
 void t.test('when the spare has too few blocks nothing is remapped', async (t) => {
   const rig = await createRig({ mainSize: 4 * MiB })
-  const { free } = rig.target.spare
+  const { free } = rig.target.pool
   t.ok(free < 1024)
   await t.rejects(add(rig, { mainSector: 0, sectors: 8192 }), {
     message: `1024 spare blocks are needed and ${free} are free: add a spare, or remap less`,
@@ -266,20 +269,20 @@ void t.test('a main disk that says it has written, and has not, keeps its remaps
 void t.test('a spare block that cannot be written is replaced, unless it was the one asked for', async (t) => {
   const rig = await createRig()
   const { target, spare } = rig
-  const bad = target.spare.dataOffset(1 as never)
+  const bad = spareOf(target).dataOffset(1 as never)
   spare.add({ operations: ['write'], start: bad, end: bad + 1, code: 'EIO' })
   await t.rejects(add(rig, { mainSector: 8, sectors: 8, spareSector: 8 }), /spare sector 8 cannot be written/)
   t.same(await add(rig, { mainSector: 0, sectors: 32 }), { blocks: 4, skipped: 0 })
-  t.equal(spareOffsetOf(target, 1), target.spare.dataOffset(4 as never))
-  t.equal(target.spare.slots.state(1 as never), 'retired')
+  t.equal(spareOffsetOf(target, 1), spareOf(target).dataOffset(4 as never))
+  t.equal(target.pool.get(1 as never).state, 'retired')
   t.same(await readFrom(target, 0, 4 * BLOCK), pattern(0, 4 * BLOCK))
 })
 
 void t.test('a disk that fails in the middle leaves everything as it was', async (t) => {
   const rig = await createRig({ mainSize: 4 * MiB, spareSize: 16 * MiB })
   const { target, spare, main } = rig
-  const { free } = target.spare
-  spare.add({ operations: ['write'], start: target.spare.dataOffset(500 as never), end: spare.size, code: 'ENODEV' })
+  const { free } = target.pool
+  spare.add({ operations: ['write'], start: spareOf(target).dataOffset(500 as never), end: spare.size, code: 'ENODEV' })
   await t.rejects(add(rig, { mainSector: 0, sectors: 8000 }), { name: 'RemapRequestError', message: /ENODEV/ })
   await assertUntouched(t, rig, free)
   spare.clear()
@@ -361,7 +364,7 @@ void t.test('clients read and write all the time while blocks move there and bac
   await Promise.all(clients)
   t.ok(requests > 100, `${requests} requests`)
   t.ok(rig.mainBytes.equals(model), 'main has it all')
-  t.same([target.table.count, target.spare.free], [0, target.spare.geometry.slots])
+  t.same([target.table.count, target.pool.free], [0, target.pool.total])
 })
 
 void t.test('many ranges are one event, and long work tells its progress', async (t) => {

@@ -16,7 +16,7 @@ import type { Random } from '../../src/util/random.js'
 import { MiB, SECTOR_SIZE } from '../../src/util/units.js'
 import { CrashingDevice } from '../support/crashing-device.js'
 import { DiskModel } from '../support/disk-model.js'
-import { asDisk, POLICY, spareOffsetOf } from '../support/rig.js'
+import { asDisk, onlySpare, POLICY, spareOffsetOf } from '../support/rig.js'
 import { seededRandom } from '../support/random.js'
 
 const REQUESTS = 20_000
@@ -76,7 +76,7 @@ class Episode {
   }
 
   async run(steps: number, step: (n: number) => void): Promise<void> {
-    const disks = { main: asDisk(this.#main, 'main'), spare: asDisk(this.#spare, 'spare') }
+    const disks = { main: asDisk(this.#main, 'main'), spares: [asDisk(this.#spare, 'spare')] }
     await formatPair(disks, { blockSize: this.#blockSize, force: false, log: silentLog })
     await this.#open()
     for (let n = 0; n < steps; n++) {
@@ -233,7 +233,7 @@ class Episode {
   }
 
   #healthyFree(): number {
-    const { spare } = this.#target
+    const spare = onlySpare(this.#target)
     let free = 0
     for (let slot = 0; slot < spare.geometry.slots; slot++) {
       const offset = spare.dataOffset(slot as never)
@@ -277,7 +277,7 @@ class Episode {
       this.#main.add({ ...common, start, end: start + length })
       return
     }
-    const { dataOffset, slots } = this.#target.spare.geometry
+    const { dataOffset, slots } = onlySpare(this.#target).geometry
     const used = this.#usedSpareOffsets()
     const start =
       used.length > 0 && random.below(4) > 0
@@ -287,7 +287,7 @@ class Episode {
   }
 
   #usedSpareOffsets(): number[] {
-    return [...this.#target.table.entries()].map(([, slot]) => this.#target.spare.dataOffset(slot))
+    return [...this.#target.table.entries()].map(([, slot]) => onlySpare(this.#target).dataOffset(slot))
   }
 
   #sectorBelow(size: number): number {
@@ -318,7 +318,7 @@ class Episode {
   async #open(): Promise<void> {
     this.#main = this.#faultyAnew(this.#main, this.#mainDisk)
     this.#spare = this.#faultyAnew(this.#spare, this.#spareDisk)
-    const disks = { main: asDisk(this.#main, 'main'), spare: asDisk(this.#spare, 'spare') }
+    const disks = { main: asDisk(this.#main, 'main'), spares: [asDisk(this.#spare, 'spare')] }
     this.#pair = await Pair.open(disks, { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog })
     this.count.reopens++
     const { problems } = await verifySpare(this.#spare)
@@ -334,7 +334,7 @@ class Episode {
   async #reopenCleanly(): Promise<void> {
     await this.#pair!.close()
     this.#model.wasFlushed()
-    if (!this.#target.spare.header.clean) throw new Error('a clean stop is not recorded')
+    if (!onlySpare(this.#target).header.clean) throw new Error('a clean stop is not recorded')
     if (this.#random.below(2) === 0) this.#damageCopies()
     await this.#reopenWith(this.#mainDisk.bytes, this.#spareDisk.bytes)
   }
@@ -408,7 +408,7 @@ class Episode {
   /** Destroys any four header copies, and one copy of every slot page. */
   #damageCopies(): void {
     const { bytes } = this.#spareDisk
-    const { initialisedPages, geometry } = this.#target.spare.header
+    const { initialisedPages, geometry } = onlySpare(this.#target).header
     for (const copy of this.#random.sample(this.#random.below(5), HEADER_OFFSETS.length)) {
       this.#random.bytes(this.#random.between(1, HEADER_SIZE)).copy(bytes, HEADER_OFFSETS[copy])
     }

@@ -63,17 +63,3 @@ void t.test('memory is taken for the slots that are used, and for lost masks whe
   t.equal(records.bytes, 262_144 * 24)
   t.end()
 })
-
-void t.test('records of one spare become a part of those of several', (t) => {
-  const [pool, one] = [new SlotRecords(), new SlotRecords()]
-  const slot: Slot = { state: 'remapped', mainBlock: mainBlock(77), generation: 5, lostMask: 3n }
-  for (const n of [0, 9, 99]) one.put(slotNumber(n), { ...slot, generation: n })
-  pool.adopt(one, 65_530, 100)
-  t.same(
-    [65_529, 65_530, 65_539, 65_629, 65_630].map((n) => pool.get(slotNumber(n))),
-    [FREE, { ...slot, generation: 0 }, { ...slot, generation: 9 }, { ...slot, generation: 99 }, FREE],
-  )
-  pool.forget(65_530, 100)
-  t.equal(pool.isFree(slotNumber(65_539)), true)
-  t.end()
-})
