@@ -267,7 +267,8 @@ export class Placement {
       if (!remap.content) return slot
       const member = this.#pool.memberOf(slot)
       try {
-        await member.write(member.dataOffset(slot), remap.content)
+        // The commit flushes it.
+        await member.spare.device.write(member.dataOffset(slot), remap.content)
         return slot
       } catch (error) {
         if (error instanceof DeviceError && judge(error) === 'bad-block' && remap.slot === undefined) {

@@ -217,11 +217,10 @@ export class SparePool {
     return this.#members.filter(({ isDraining }) => !isDraining)
   }
 
-  /** The spare that the slot stands on. */
+  /** The spare that the slot stands on. This stands in the path of every request to a remapped block. */
   memberOf(slot: SlotNumber): Member {
-    const member = this.#members.find((it) => it.has(slot))
-    assert(member !== undefined, `slot ${slot} lies outside the pool`)
-    return member
+    for (const member of this.#members) if (member.has(slot)) return member
+    assert(false, `slot ${slot} lies outside the pool`)
   }
 
   /** @param nameOrUuid as the operator named it, its location, or its uuid */

@@ -84,6 +84,7 @@ void t.test('space that runs out under the only spare is EIO, not ENOSPC, and th
   const { free } = rig.pair.target.pool
   await rig.remap(3)
   t.equal(rig.pair.target.pool.free, free - 1, 'nothing was retired')
+  await rig.pair.target.write(3 * BLOCK, [filled(4)])
   rig.spares.get('a')!.add({ operations: ['flush'], start: 0, end: 1, code: 'ENOSPC' })
   await t.rejects(rig.pair.target.flush() ?? Promise.resolve(), { code: 'EIO' })
 })
