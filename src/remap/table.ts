@@ -14,7 +14,7 @@ import type { MainBlock, SlotNumber } from '../util/units.js'
 import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
 /** Bucket heads lie in chunks that never move, like the records of the slots. */
-const CHUNK_BITS = 18
+const CHUNK_BITS = 16
 const CHUNK_BUCKETS = 1 << CHUNK_BITS
 const BUCKET_MASK = CHUNK_BUCKETS - 1
 /** A bucket number has 32 bits while the table is resized. 2^31 buckets with 4,294,967,295 remaps make a load of 200. */

@@ -15,7 +15,7 @@ import { assert } from '../util/assert.js'
 import type { MainBlock, SlotNumber } from '../util/units.js'
 import type { Slot, SlotState } from './format.js'
 
-const CHUNK_BITS = 18
+const CHUNK_BITS = 16
 const CHUNK_SLOTS = 1 << CHUNK_BITS
 const SLOT_MASK = CHUNK_SLOTS - 1
 const WORDS = 4

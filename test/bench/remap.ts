@@ -20,7 +20,7 @@ const PROBES = 1_000_000
 const LOOKUP_RUNS = 7
 /** What is not of the table, compilation for example, is not there in every run. */
 const PAUSE_RUNS = 3
-const REMAPS_PER_LOOK = 8
+const REMAPS_PER_LOOK = 64
 const MANY = 1_000_000
 /** What fio reads and writes. */
 const LOADED_SIZE = 256 * MiB

@@ -57,9 +57,9 @@ void t.test('memory is taken for the slots that are used, and for lost masks whe
   const records = new SlotRecords()
   t.equal(records.bytes, 0)
   const slot: Slot = { ...FREE, state: 'remapped' }
-  for (let n = 0; n < 262_144; n++) records.put(slotNumber(n), slot)
-  t.equal(records.bytes, 262_144 * 16)
+  for (let n = 0; n < 65_536; n++) records.put(slotNumber(n), slot)
+  t.equal(records.bytes, 65_536 * 16)
   records.put(slotNumber(7), { ...slot, lostMask: 1n })
-  t.equal(records.bytes, 262_144 * 24)
+  t.equal(records.bytes, 65_536 * 24)
   t.end()
 })
