@@ -50,6 +50,8 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
     })
   })
   process.once('disconnect', onOrphaned)
+  // It may have gone while this program was loaded.
+  if (!process.connected) onOrphaned()
   return {
     ...(JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as Role),
     turn,

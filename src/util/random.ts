@@ -54,6 +54,11 @@ export class Random {
     return least + this.below(most - least + 1)
   }
 
+  /** True so many times in a hundred. */
+  chance(percent: number): boolean {
+    return this.below(100) < percent
+  }
+
   pick<T>(items: readonly T[]): T {
     return items[this.below(items.length)] as T
   }

@@ -21,7 +21,7 @@ export const unixUri = (socket: string, exportName = ''): string =>
 /** `nbd-remap serve`, the remapper in the path. `main` is a file or an NBD URI, `spare` a blank file. */
 export async function startNbdRemap(directory: string, main: string, spare: string): Promise<BenchServer> {
   const [socket, control] = [path.join(directory, 'remap.sock'), path.join(directory, 'remap.qmp')]
-  const program = path.join(packageRoot(), 'dist/src/cli/main.js')
+  const program = path.join(packageRoot(), 'dist/src/cli/bin.cjs')
   const disks = ['--main', main, '--spare', spare, '--create']
   const process_ = await DaemonProcess.start({
     program: process.execPath,

@@ -5,7 +5,8 @@ import * as nbd from '../../src/nbd/protocol.js'
 import { QmpClient } from '../../src/qmp/client.js'
 import { MANY_PROCESSES_TIMEOUT_MS, newPair, pattern, Serve } from '../support/cli.js'
 import { RawClient } from '../support/nbd-server.js'
-import { seededRandom, type Random } from '../support/random.js'
+import type { Random } from '../../src/util/random.js'
+import { seededRandom } from '../support/random.js'
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 

@@ -12,7 +12,7 @@ const facts = { statistics: statistics.memory } as unknown as Facts
 const client: NbdClient = { id: 7, address: 'unix', exportName: 'disk', since: new Date(), requestsInFlight: 3 }
 
 /** A channel whose far end can be made to hang: questions then wait until `resume`. */
-function connect(operations: Operations = new Map()) {
+function connect(operations: Operations = new Map(), silenceMaxMs?: number) {
   const events: [string, unknown][] = []
   const waiting: Question[] = []
   let hangs = false
@@ -22,6 +22,7 @@ function connect(operations: Operations = new Map()) {
       else void answering.receive(question)
     },
     (event, data) => events.push([event, data]),
+    silenceMaxMs,
   )
   const send = (message: ToControl): void => {
     control.receive(message)
@@ -95,15 +96,32 @@ void t.test('operations answer with what they return or throw', async (t) => {
   await t.rejects(control.ask('fail', {}), new QmpReplyError('a bug'))
 })
 
-void t.test('a question that is not taken in time is given up, and not carried out afterwards', async (t) => {
+void t.test('a question is given up after a long silence only, and not carried out afterwards', async (t) => {
   let carriedOut = 0
-  const { control, send, hang, resume } = connect(new Map([['count', () => ++carriedOut]]))
+  const { control, send, hang, resume } = connect(new Map([['count', () => ++carriedOut]]), 200)
   send({ kind: 'facts', facts })
   hang()
-  await t.rejects(control.ask('count', {}), { message: 'the data plane does not answer: a disk hangs' })
+  const message = 'the data plane does not answer: a disk hangs; nothing was changed'
+  await t.rejects(control.ask('count', {}), { message })
+  await t.rejects(control.ask('count', {}), { message }, 'and so is every further one')
   await resume()
   t.equal(carriedOut, 0)
   t.equal(await control.ask('count', {}), 1)
+})
+
+void t.test('a data plane that is slow to take a question is waited for while it shows signs of life', async (t) => {
+  const { control, send, hang, resume } = connect(new Map([['count', () => 1]]), 300)
+  send({ kind: 'facts', facts })
+  hang()
+  let isFinished = false
+  const asked = control.ask('count', {}).finally(() => (isFinished = true))
+  for (let n = 0; n < 4; n++) {
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    send({ kind: 'event', event: 'SPARE_LOW', data: {} })
+  }
+  t.notOk(isFinished)
+  await resume()
+  t.equal(await asked, 1)
 })
 
 void t.test('a question that was taken is waited for, however long it takes', async (t) => {

@@ -24,7 +24,7 @@ interface Terminal {
 
 /** A shell that stops at the first command that fails. As in a terminal, it and its commands are one process group. */
 function terminal(t: Test, directory: string, text: string): Terminal {
-  const program = `'${process.execPath}' '${join(ROOT, 'dist/src/cli/main.js')}'`
+  const program = `'${process.execPath}' '${join(ROOT, 'dist/src/cli/bin.cjs')}'`
   const script = `set -eu\n${text.replaceAll('npx nbd-remap', program)}`
   const shell = spawn('bash', ['-c', script], { cwd: directory, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
   let output = ''

@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { FaultInjector } from '../../qemu/faults.js'
 import type { RemapServer } from '../../qemu/remap-server.js'
-import { Random } from '../../src/util/random.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import {
   assertIntact,
@@ -18,13 +17,13 @@ import {
   type Statistics,
 } from '../support/bench.js'
 import { nbdsh, run, runOk } from '../support/tools.js'
+import { seededRandom } from '../support/random.js'
 
 const MAIN_SIZE = 64 * MiB
 const SPARE_SIZE = 16 * MiB
 const BLOCKS_PER_DECAY = 12
 
-const random = new Random(process.env['SEED'])
-t.comment(`SEED=${random.seed}`)
+const random = seededRandom(t)
 
 interface Subject {
   readonly server: RemapServer

@@ -126,8 +126,9 @@ void t.test('the control socket answers while the server itself hangs in a call 
     timesMs[10]! < 100,
     `half of the answers came within ${timesMs[10]!.toFixed(1)} ms, all within ${timesMs[19]!.toFixed(1)}`,
   )
-  await t.rejects(control.execute('query-remaps'), /the data plane does not answer: a disk hangs/)
-  await t.rejects(control.execute('remap-add', { 'main-sector': 8, sectors: 8 }), /does not answer/)
+  const questions = [control.execute('query-remaps'), control.execute('remap-add', { 'main-sector': 8, sectors: 8 })]
+  const answers = await Promise.allSettled(questions)
+  for (const answer of answers) t.match(answer, { reason: { message: /the data plane does not answer: a disk hangs/ } })
 
   await main.process.kill('SIGCONT')
   await read

@@ -10,11 +10,11 @@ import type { RemapServer } from '../../qemu/remap-server.js'
 import type { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { NbdConnectionError } from '../../src/nbd/client-errors.js'
 import { NbdClient } from '../../src/nbd/client.js'
-import { Random } from '../../src/util/random.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import { assertIntact, Bench, BLOCK_SIZE, countRemaps, DecayingDisk, type Statistics } from '../support/bench.js'
 import { GRANULE, GranuleModel, type Range } from '../support/granule-model.js'
 import { run, runOk } from '../support/tools.js'
+import { seededRandom } from '../support/random.js'
 
 const FIO_ROUNDS = Number(process.env['KILL_ROUNDS'] ?? 4)
 const MODEL_ROUNDS = Number(process.env['KILL_ROUNDS'] ?? 8)
@@ -22,8 +22,7 @@ const SECONDS_PER_ROUND_MAX = 20
 const SPARE_DATA_OFFSET = 8 * MiB
 
 t.setTimeout((60 + SECONDS_PER_ROUND_MAX * (FIO_ROUNDS + MODEL_ROUNDS)) * 1000)
-const random = new Random(process.env['SEED'])
-t.comment(`SEED=${random.seed}`)
+const random = seededRandom(t)
 
 /** Who dies. Each comes equally often, the first ones even in a short run. */
 const VICTIMS = ['worker', 'supervisor', 'both', 'everything'] as const

@@ -6,7 +6,8 @@ import t from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import { KiB, MiB, formatBytes } from '../../src/util/units.js'
 import { until, type RawClient } from '../support/nbd-server.js'
-import { seededRandom, type Random } from '../support/random.js'
+import type { Random } from '../../src/util/random.js'
+import { seededRandom } from '../support/random.js'
 import { servePair } from '../support/served-pair.js'
 
 const DURATION_MS = Number(process.env['FUZZ_SECONDS'] ?? 2) * 1000

@@ -12,11 +12,12 @@ import type { RemapTarget } from '../../src/remap/target.js'
 import { HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE } from '../../src/spare/format.js'
 import { verifySpare } from '../../src/spare/verify.js'
 import { silentLog } from '../../src/util/log.js'
-import { Random } from '../../src/util/random.js'
+import type { Random } from '../../src/util/random.js'
 import { MiB, SECTOR_SIZE } from '../../src/util/units.js'
 import { CrashingDevice } from '../support/crashing-device.js'
 import { DiskModel } from '../support/disk-model.js'
 import { asDisk, POLICY, spareOffsetOf } from '../support/rig.js'
+import { seededRandom } from '../support/random.js'
 
 const REQUESTS = 20_000
 const STEPS = 700
@@ -453,9 +454,7 @@ async function outcome(request: Completion): Promise<DeviceError | undefined> {
 }
 
 void t.test('promises P1, P2 and P3 hold against a model', async (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
   const pool = random.bytes(2 * MiB)
   const total: Record<string, number> = {}
   for (let n = 0; (total['requests'] ?? 0) < REQUESTS; n++) {
@@ -464,7 +463,7 @@ void t.test('promises P1, P2 and P3 hold against a model', async (t) => {
     try {
       await episode.run(STEPS, (step) => (at = step))
     } catch (error) {
-      t.fail(`SEED=${seed}, episode ${n}, step ${at}: ${(error as Error).message}`)
+      t.fail(`SEED=${random.seed}, episode ${n}, step ${at}: ${(error as Error).message}`)
       return
     }
     for (const [name, value] of Object.entries(episode.count)) total[name] = (total[name] ?? 0) + value

@@ -5,6 +5,7 @@ import { countSectors, sectorsCovered, sectorsIn, sectorsTouched } from '../../s
 import { DeviceError, type DeviceErrorCode, type DeviceOperation } from '../../src/device/device.js'
 import { Random } from '../../src/util/random.js'
 import { slotNumber } from '../../src/util/units.js'
+import { seededRandom } from '../support/random.js'
 
 function placementsOf(blockSize: number, slots: ReadonlyMap<number, number>, lost: ReadonlySet<number>): Placements {
   return {
@@ -21,9 +22,7 @@ function placementsOf(blockSize: number, slots: ReadonlyMap<number, number>, los
 }
 
 void t.test('pieces cover a request in order, each in one place, each where its blocks are', (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
   for (let round = 0; round < 3000; round++) {
     const blockSize = random.pick([8, 64])
     const slots = new Map<number, number>()
@@ -34,7 +33,7 @@ void t.test('pieces cover a request in order, each in one place, each where its 
     const length = random.between(1, 12 * blockSize)
     const pieces = splitByPlace(offset, length, placementsOf(blockSize, slots, lost))
     const problem = problemOf(pieces, offset, length, blockSize, slots, lost)
-    if (problem !== undefined) t.fail(`SEED=${seed} round ${round}: ${problem}`)
+    if (problem !== undefined) t.fail(`SEED=${random.seed} round ${round}: ${problem}`)
   }
   t.end()
 })

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
 import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
-import { Random } from '../../src/util/random.js'
 import { answer, badSectors, createRig, pattern, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
+import { seededRandom } from '../support/random.js'
 
 const BLOCK = 4096
 const SECTORS = BLOCK / SECTOR_SIZE
@@ -41,9 +41,7 @@ void t.test('requests of no length touch nothing, requests that leave the disk a
 })
 
 void t.test('a failed write of any size and alignment moves exactly the bad blocks it touches', async (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
   for (let round = 0; round < 60; round++) {
     const rig = await createRig({ mainSize: 64 * BLOCK + random.pick([0, 700]) })
     const bad = random.sample(random.between(1, 8), 64)
@@ -55,7 +53,7 @@ void t.test('a failed write of any size and alignment moves exactly the bad bloc
     t.same(
       remappedBlocks(rig),
       touched.sort((a, b) => a - b),
-      `SEED=${seed} round ${round}`,
+      `SEED=${random.seed} round ${round}`,
     )
     const expected = pattern(0, rig.target.size)
     data.copy(expected, offset)

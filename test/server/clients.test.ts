@@ -5,7 +5,7 @@ import { DeviceError } from '../../src/device/device.js'
 import { MiB } from '../../src/util/units.js'
 import { MemoryDevice } from '../support/memory-device.js'
 import { serve, temporaryDirectory, type Served } from '../support/nbd-server.js'
-import { Random } from '../support/random.js'
+import { Random } from '../../src/util/random.js'
 import { nbdsh, run, runOk } from '../support/tools.js'
 
 interface Transport {

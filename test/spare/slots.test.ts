@@ -4,10 +4,10 @@ import { MemoryDevice } from '../../src/device/memory.js'
 import { layOut, PAGE_SIZE, SLOTS_PER_PAGE, type Slot } from '../../src/spare/format.js'
 import { SlotTable, type SlotUpdate } from '../../src/spare/slots.js'
 import { silentLog } from '../../src/util/log.js'
-import { Random } from '../../src/util/random.js'
 import { mainBlock, MiB, slotNumber } from '../../src/util/units.js'
 import { RecordingDevice } from '../support/recording-device.js'
 import { SAMPLE_UUID } from '../support/samples.js'
+import { seededRandom } from '../support/random.js'
 
 const SIZE = 16 * MiB
 const GEOMETRY = layOut(64 * MiB, SIZE, 4096)!
@@ -194,9 +194,7 @@ void t.test('the second copy is not begun while the first is in flight', async (
 })
 
 void t.test('any damaged subset of copies is repaired, as long as every page keeps one', async (t) => {
-  const seed = process.env['SEED'] ?? new Random().seed
-  t.comment(`SEED=${seed}`)
-  const random = new Random(seed)
+  const random = seededRandom(t)
   for (let round = 0; round < 30; round++) {
     const { memory, faults, table, load } = await newTable(10)
     const numbers = random.sample(100, 10 * SLOTS_PER_PAGE).sort((a, b) => a - b)
@@ -212,7 +210,7 @@ void t.test('any damaged subset of copies is repaired, as long as every page kee
     t.same(
       [...again.used()].map(({ number, slot }) => [number, slot.mainBlock]),
       numbers.map((number) => [number, number * 3]),
-      `SEED=${seed} round ${round}`,
+      `SEED=${random.seed} round ${round}`,
     )
     await again.repair(findings)
     t.same((await load()).findings, [])

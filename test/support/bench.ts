@@ -15,7 +15,7 @@ import { sector, SECTOR_SIZE, type Sector } from '../../src/util/units.js'
 import type { Random } from '../../src/util/random.js'
 import { run } from './tools.js'
 
-export const PROGRAM = join(packageRoot(), 'dist/src/cli/main.js')
+export const PROGRAM = join(packageRoot(), 'dist/src/cli/bin.cjs')
 export const BLOCK_SIZE = 4096
 
 export interface Statistics {

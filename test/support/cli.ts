@@ -16,7 +16,7 @@ import { MiB } from '../../src/util/units.js'
 /** For tests that start dozens of processes, on a machine that has other things to do, too. */
 export const MANY_PROCESSES_TIMEOUT_MS = 600_000
 
-export const PROGRAM = join(packageRoot(), 'dist/src/cli/main.js')
+export const PROGRAM = join(packageRoot(), 'dist/src/cli/bin.cjs')
 
 export interface Exit {
   readonly code: number | null

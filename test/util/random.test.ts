@@ -30,6 +30,9 @@ void t.test('numbers are in their range and spread over it', (t) => {
   t.same([...counts.keys()].sort(), [0, 1, 2, 3, 4, 5, 6])
   for (const [value, count] of counts) t.ok(count > 850 && count < 1150, `${value} came ${count} times`)
   t.equal(random.below(1), 0)
+  const heads = Array.from({ length: 1000 }, () => random.chance(30)).filter(Boolean).length
+  t.ok(heads > 230 && heads < 370, `${heads} of 1000 where 300 are expected`)
+  t.same([random.chance(0), random.chance(100)], [false, true])
   t.equal(random.between(5, 5), 5)
   t.throws(() => random.below(0), { name: 'InvariantError' })
   t.end()
