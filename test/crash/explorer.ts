@@ -8,22 +8,36 @@
  *   - what is written and flushed from then on is there after the next power cut
  */
 import type { Random } from '../../src/util/random.js'
-import { SECTOR_SIZE } from '../../src/util/units.js'
-import { HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE } from '../../src/spare/format.js'
 import { crashPoints, type Choice, type CrashPoint } from './crash-states.js'
-import { aftermath, BrokenPromise, Life, Machine, NO_RULES, readSectors, type Chapter, type Survivor } from './life.js'
+import {
+  aftermath,
+  BrokenPromise,
+  isMetadata,
+  Life,
+  Machine,
+  NO_RULES,
+  readSectors,
+  touchesMetadata,
+  type Chapter,
+  type Survivor,
+} from './life.js'
 import { contentOf, type Death } from './model.js'
-import { copyImages, setSector, type Images } from './simulated-disk.js'
+import { copyImages, type Images } from './simulated-disk.js'
 import type { Shape, Step } from './steps.js'
 
 /** At each moment so many states at most. */
 const STATES_PER_POINT = 4
 /** One in so many states is looked at in this way; `nested`: a power cut in a recovery that follows a cut recovery. */
-const ONE_IN = { recovery: 6, nested: 12, again: 4, goingOn: 12 }
+const ONE_IN = { recovery: 6, nested: 12, again: 4, goingOn: 12, decay: 4 }
 const RECOVERY_POINTS = 3
 
+/** What was visited. `exhausted`: moments of which all states were. */
+export const newCount = () => ({ histories: 0, states: 0, recoveries: 0, reopenings: 0, refused: 0, exhausted: 0 })
+
+export type Count = ReturnType<typeof newCount>
+
 export class Explorer {
-  readonly count = { histories: 0, states: 0, recoveries: 0, reopenings: 0, refused: 0, exhausted: 0 }
+  readonly count = newCount()
   readonly #random: Random
 
   constructor(random: Random) {
@@ -52,16 +66,33 @@ export class Explorer {
     const start = point.images(choice)
     const rules = chapter.moments.findLast((moment) => moment.time <= time)?.rules ?? NO_RULES
     const machine = new Machine(shape, copyImages(start), rules, this.#random)
-    const found = await aftermath(machine, chapter, point, choice, { time, death, before: outer?.before ?? [] })
+    const decayed = outer ? [] : this.#decay(machine, point, chapter.hasDecay)
+    const mayBeRefused = rules.spare.length > machine.rules.spare.length
+    const deaths = { time, death, before: [...(outer?.before ?? []), ...decayed], mayBeRefused }
+    const found = await aftermath(machine, chapter, point, choice, deaths)
     if (!found) {
       this.count.refused++
       return
     }
-    const before = [...(outer?.before ?? []), ...point.describe(choice), `--- after a ${death} at event ${point.time}`]
+    if (mayBeRefused) return
+    const before = [
+      ...(outer?.before ?? []),
+      ...decayed,
+      ...point.describe(choice),
+      `--- after a ${death} at event ${point.time}`,
+    ]
     if (this.#oneIn(outer ? ONE_IN.nested : ONE_IN.recovery))
       await this.#cutRecovery(shape, chapter, start, machine, { time, death, before })
     if (this.#oneIn(ONE_IN.again)) await this.#openAgain(machine, found, before)
     else if (this.#oneIn(ONE_IN.goingOn)) await this.#goOn(machine, before)
+  }
+
+  /** Where no metadata is in flight, one copy of everything is enough, and of a failing one not even that is needed. */
+  #decay(machine: Machine, point: CrashPoint, hasDecay: boolean): string[] {
+    if (touchesMetadata(point, machine.geometry) || !this.#oneIn(ONE_IN.decay)) return []
+    const isFailing = machine.rules.spare.some(({ start }) => isMetadata(start, machine.geometry))
+    if (isFailing) return machine.loseSoundCopies(this.#random)
+    return hasDecay ? [] : machine.loseCopies(this.#random)
   }
 
   #oneIn(count: number): boolean {
@@ -86,8 +117,8 @@ export class Explorer {
   async #openAgain(machine: Machine, { seen }: Survivor, before: readonly string[]): Promise<void> {
     this.count.reopenings++
     const { rules } = machine
-    const isSound = !rules.spare.some(({ start }) => isMetadata(start, machine))
-    const lost = isSound && this.#random.below(3) > 0 ? this.#loseCopies(machine) : []
+    const isSound = !rules.spare.some(({ start }) => isMetadata(start, machine.geometry))
+    const lost = isSound && this.#random.below(3) > 0 ? machine.loseCopies(this.#random) : []
     machine.changeServer()
     const broken = (what: string): BrokenPromise =>
       new BrokenPromise([`opened a second time: ${what}`, ...before, ...lost].join('\n    '))
@@ -97,26 +128,6 @@ export class Explorer {
     const again = await readSectors(pair, machine.shape)
     const changed = again.findIndex((content, sector) => seen[sector] && !content?.equals(seen[sector]))
     if (changed >= 0) throw broken(`sector ${changed} has changed`)
-  }
-
-  /** One copy of every slot page at most, and four headers at most. */
-  #loseCopies(machine: Machine): string[] {
-    const { geometry, images } = machine
-    const lost: string[] = []
-    const lose = (what: string, offset: number, length: number): void => {
-      const sector = offset / SECTOR_SIZE + this.#random.below(2)
-      for (let n = sector; n < (offset + length) / SECTOR_SIZE; n++) setSector(images.spare, n, this.#random.bytes(512))
-      lost.push(`then ${what} decayed`)
-    }
-    for (const copy of this.#random.sample(this.#random.below(5), 5)) {
-      lose(`header copy ${copy}`, HEADER_OFFSETS[copy] ?? 0, HEADER_SIZE)
-    }
-    for (let page = 0; page < Math.min(geometry.slotPages, 4); page++) {
-      const copy = this.#random.below(3)
-      const offset = geometry.slotTableOffsets[copy]
-      if (offset !== undefined) lose(`copy ${copy} of slot page ${page}`, offset + page * PAGE_SIZE, PAGE_SIZE)
-    }
-    return lost
   }
 
   /** Life goes on: all blocks are written and flushed, then the power is cut. */
@@ -144,6 +155,3 @@ interface Outer {
   readonly death: Death
   readonly before: readonly string[]
 }
-
-const isMetadata = (offset: number, { geometry }: Machine): boolean =>
-  offset < geometry.dataOffset || offset >= geometry.dataOffset + geometry.slots * geometry.blockSize

@@ -1,8 +1,10 @@
 /** A history from a seed, and the shortest one that still fails. */
 import { Random } from '../../src/util/random.js'
-import { Explorer } from './explorer.js'
+import { Explorer, type Count } from './explorer.js'
 import { formatted } from './life.js'
 import { describeStep, drawShape, drawSteps, FLAVOURS, type Shape, type Step } from './steps.js'
+
+export { newCount } from './explorer.js'
 
 export interface History {
   readonly seed: string
@@ -19,10 +21,7 @@ export function drawHistory(seed: string): History {
 }
 
 /** @returns what is wrong; `undefined`: nothing. With what was visited. */
-export async function tryHistory(
-  { seed, shape, steps }: History,
-  count?: Explorer['count'],
-): Promise<Error | undefined> {
+export async function tryHistory({ seed, shape, steps }: History, count?: Count): Promise<Error | undefined> {
   const random = new Random(`${seed} states`)
   const explorer = new Explorer(random)
   try {

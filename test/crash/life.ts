@@ -14,8 +14,8 @@ import type { Random } from '../../src/util/random.js'
 import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
 import { asDisk, POLICY } from '../support/rig.js'
 import { crashPoints, type Choice, type CrashPoint } from './crash-states.js'
-import { ANYTHING, contentOf, Model, type Content, type Death, type Version } from './model.js'
-import { copyImages, imageOf, Journal, SimulatedDisk, type Images } from './simulated-disk.js'
+import { ANYTHING, contentOf, LOST, Model, type Content, type Death, type Version } from './model.js'
+import { copyImages, imageOf, Journal, setSector, SimulatedDisk, type Images } from './simulated-disk.js'
 import { blocksOf, type Operation, type Request, type Shape, type Step } from './steps.js'
 
 export interface Rules {
@@ -29,7 +29,7 @@ interface Moment {
   readonly rules: Rules
   /** Blocks with a remap that was acknowledged. */
   readonly remapped: ReadonlySet<number>
-  /** Some copy of the metadata could not be written, or read, in the past: one more may be too much. */
+  /** Some copy of the metadata cannot be written, or read: one more may be too much. */
   readonly metadataFaulted: boolean
 }
 
@@ -38,6 +38,8 @@ export interface Chapter {
   readonly journal: Journal
   readonly model: Model
   readonly moments: Moment[]
+  /** Copies decayed, or could not be written: others may not decay until that is repaired. */
+  hasDecay: boolean
 }
 
 /** A promise is broken. The message says where, and what. */
@@ -54,11 +56,12 @@ export class Machine {
   spare: FaultyDevice
   #disks: { main: SimulatedDisk; spare: SimulatedDisk }
 
-  constructor(shape: Shape, images: Images, rules: Rules, random: Random) {
+  /** @param spareSize when it is not what it was when it was formatted */
+  constructor(shape: Shape, images: Images, rules: Rules, random: Random, spareSize = geometryOf(shape).spareSize) {
     this.shape = shape
     this.geometry = geometryOf(shape)
     this.journal = new Journal()
-    const { mainSize, spareSize } = this.geometry
+    const { mainSize } = this.geometry
     this.#disks = {
       main: new SimulatedDisk('main', mainSize, images.main, this.journal, random),
       spare: new SimulatedDisk('spare', spareSize, images.spare, this.journal, random),
@@ -88,6 +91,61 @@ export class Machine {
     this.spare = new FaultyDevice(this.#disks.spare)
     this.main.add(...rules.main)
     this.spare.add(...rules.spare)
+  }
+
+  /**
+   * One copy of every slot page decays at most, and four headers.
+   * @returns which, in words
+   */
+  loseCopies(random: Random): string[] {
+    const lost: string[] = []
+    for (const copy of random.sample(random.below(5), 5)) {
+      this.#lose(HEADER_OFFSETS[copy] ?? 0, random)
+      lost.push(`then header copy ${copy} decayed`)
+    }
+    for (let page = 0; page < Math.min(this.geometry.slotPages, 4); page++) {
+      const copy = random.below(3)
+      const table = this.geometry.slotTableOffsets[copy]
+      if (table === undefined) continue
+      this.#lose(table + page * PAGE_SIZE, random)
+      lost.push(`then copy ${copy} of slot page ${page} decayed`)
+    }
+    return lost
+  }
+
+  /**
+   * Of slot pages, or of the header, when a copy of it has a fault, the others decay, and the faults are gone. Not of both:
+   * then all that is left could be of one time in the past. @returns which, in words
+   */
+  loseSoundCopies(random: Random): string[] {
+    const failing = (offset: number): boolean =>
+      this.spare.fails('write', offset, PAGE_SIZE) || this.spare.fails('read', offset, PAGE_SIZE)
+    const lost: string[] = []
+    const isHeader = random.below(3) === 0
+    for (let page = 0; !isHeader && page < Math.min(this.geometry.slotPages, 4); page++) {
+      const offsets = this.geometry.slotTableOffsets.map((table) => table + page * PAGE_SIZE)
+      if (!offsets.some(failing)) continue
+      for (const offset of offsets.filter((other) => !failing(other))) this.#lose(offset, random)
+      lost.push(`then the sound copy of slot page ${page} decayed`)
+    }
+    if (isHeader && HEADER_OFFSETS.some(failing)) {
+      for (const offset of HEADER_OFFSETS) if (!failing(offset)) this.#lose(offset, random)
+      lost.push('then the sound header copies decayed')
+    }
+    this.spare.clear()
+    return lost
+  }
+
+  /** So that crash states have it, too, it is written down as a write that is durable at once. */
+  #lose(offset: number, random: Random): void {
+    const from = random.below(2)
+    const sectors = new Map<number, Buffer>()
+    for (let n = from; n < PAGE_SIZE / SECTOR_SIZE; n++)
+      sectors.set(offset / SECTOR_SIZE + n, random.bytes(SECTOR_SIZE))
+    for (const [sector, content] of sectors) setSector(this.images.spare, sector, content)
+    const write = { disk: 'spare' as const, offset, length: PAGE_SIZE, sectors }
+    this.journal.add({ kind: 'write', write })
+    this.journal.add({ kind: 'durable', writes: [write] })
   }
 
   get #pairDisks() {
@@ -161,7 +219,7 @@ export class Life {
   #lastId = INITIAL
   /** Of each slot page the copy that may fail: both at once would be the end. */
   readonly #failingCopies = new Map<number, number>()
-  #metadataFaulted = false
+  #hasFaultyMetadata = false
   /** What survived a power cut was too little, and that was no surprise. */
   #isOver = false
 
@@ -183,12 +241,28 @@ export class Life {
     }
   }
 
+  /** Stops the server cleanly. */
+  end(): Promise<void> {
+    return this.#pair.close()
+  }
+
+  /** What a read of the disks sees. */
+  get images(): Images {
+    return this.#machine.images
+  }
+
   #newMachine(images: Images, rules: Rules): Machine {
     return new Machine(this.#shape, images, rules, this.#random)
   }
 
   #begin(start: Images): void {
-    this.chapters.push({ start, journal: this.#machine.journal, model: this.#model, moments: [] })
+    this.chapters.push({
+      start,
+      journal: this.#machine.journal,
+      model: this.#model,
+      moments: [],
+      hasDecay: this.#hasFaultyMetadata,
+    })
     this.#note()
   }
 
@@ -206,7 +280,8 @@ export class Life {
     const target = this.#pair as Pair | undefined
     for (const [block] of target?.target.table.entries() ?? []) remapped.add(block)
     const { rules } = this.#machine
-    this.#chapter.moments.push({ time: this.#now, rules, remapped, metadataFaulted: this.#metadataFaulted })
+    const metadataFaulted = rules.spare.some(({ start }) => isMetadata(start, this.#machine.geometry))
+    this.#chapter.moments.push({ time: this.#now, rules, remapped, metadataFaulted })
     this.#markUnreadable()
   }
 
@@ -251,6 +326,14 @@ export class Life {
         this.#machine.changeServer()
         await this.#open()
         break
+      case 'decay':
+        if (!this.#hasFaultyMetadata) {
+          this.#chapter.hasDecay = true
+          this.#machine.loseCopies(this.#random)
+        }
+        this.#machine.changeServer()
+        await this.#open()
+        break
       case 'cut':
         await this.#dieWithin(step.within, step.after)
         await this.#cut(step.seed)
@@ -286,7 +369,8 @@ export class Life {
       if ((this.#failingCopies.get(page) ?? step.copy) !== step.copy) return
       this.#failingCopies.set(page, step.copy)
     }
-    this.#metadataFaulted = true
+    this.#hasFaultyMetadata = true
+    this.#chapter.hasDecay = true
     const table = geometry.slotTableOffsets[step.copy] ?? 0
     const offset = step.structure === 'header' ? (HEADER_OFFSETS[step.copy] ?? 0) : table + page * PAGE_SIZE
     this.#machine.spare.add(rule(step.operations, offset, PAGE_SIZE))
@@ -301,11 +385,7 @@ export class Life {
         await this.#write(request)
         break
       case 'trim':
-        await this.#acknowledge(
-          this.#issue(request, () => ANYTHING),
-          false,
-          () => this.#pair.target.trim(request.sector * SECTOR_SIZE, request.sectors * SECTOR_SIZE),
-        )
+        await this.#trim(request)
         break
       case 'read':
         await this.#read(request.sector, request.sectors)
@@ -338,6 +418,18 @@ export class Life {
     await this.#acknowledge(versions, fua, () =>
       request.do === 'zero' ? target.writeZeroes(offset, part.length, { fua }) : target.write(offset, [part], { fua }),
     )
+  }
+
+  /** A lost sector stays lost. */
+  async #trim(request: { readonly sector: number; readonly sectors: number }): Promise<void> {
+    const { sector, sectors } = request
+    const range = Array.from({ length: sectors }, (_, n) => sector + n)
+    const lost = range.filter((n) => this.#model.allowed(n, this.#now, 'killed').includes(LOST))
+    const versions = this.#issue(request, () => ANYTHING)
+    for (const n of lost) this.#model.mayBeLost(n, this.#now)
+    const { target } = this.#pair
+    await this.#acknowledge(versions, false, () => target.trim(sector * SECTOR_SIZE, sectors * SECTOR_SIZE))
+    for (const n of lost) this.#model.mayBeLost(n, this.#now)
   }
 
   /** @param content of the n-th sector of the request */
@@ -400,6 +492,8 @@ export class Life {
   async #open(): Promise<void> {
     const before = this.#chapter.moments.at(-1)?.remapped ?? []
     this.#pair = await this.#machine.open()
+    const { spare } = this.#pair.target
+    for (let slot = 0; slot < this.#shape.firstSlot; slot++) await spare.reserve(slotNumber(slot))
     for (const block of before) {
       if (this.#pair.target.table.lookup(mainBlock(block)) === undefined) {
         throw new BrokenPromise(`after a restart, the remap of block ${block} is gone`)
@@ -435,6 +529,7 @@ export class Life {
     )
     this.#machine = machine
     this.#pair = found.pair
+    for (let slot = 0; slot < this.#shape.firstSlot; slot++) await found.pair.target.spare.reserve(slotNumber(slot))
     this.#model = new Model(contents)
     this.#begin(start)
   }
@@ -451,6 +546,8 @@ export interface Deaths {
   readonly death: Death
   /** What is known of the power cuts before this one, in words. */
   readonly before: readonly string[]
+  /** The last copy of something was taken away: wrong data is still wrong. */
+  readonly mayBeRefused?: boolean
 }
 
 /**
@@ -463,7 +560,7 @@ export async function aftermath(
   chapter: Chapter,
   point: CrashPoint,
   choice: Choice,
-  { time, death, before }: Deaths,
+  { time, death, before, mayBeRefused = false }: Deaths,
 ): Promise<Survivor | undefined> {
   const moment = chapter.moments.findLast((candidate) => candidate.time <= time)
   const broken = (what: string, cause?: unknown): BrokenPromise =>
@@ -475,8 +572,8 @@ export async function aftermath(
   try {
     pair = await machine.open()
   } catch (error) {
-    const mayBeRefused = moment?.metadataFaulted === true && touchesMetadata(point, machine.geometry)
-    if (error instanceof RefusedError && mayBeRefused) return undefined
+    const wasTooMuch = moment?.metadataFaulted === true && touchesMetadata(point, machine.geometry)
+    if (error instanceof RefusedError && (mayBeRefused || wasTooMuch)) return undefined
     throw broken(`it cannot be opened: ${String(error)}`, error)
   }
   const seen = await readSectors(pair, machine.shape)
@@ -488,11 +585,12 @@ export async function aftermath(
   return { pair, seen }
 }
 
+export const isMetadata = (offset: number, { dataOffset, slots, blockSize }: Geometry): boolean =>
+  offset < dataOffset || offset >= dataOffset + slots * blockSize
+
 /** Whether a write of metadata was under way. */
-const touchesMetadata = ({ volatile }: CrashPoint, { dataOffset, slots, blockSize }: Geometry): boolean =>
-  volatile.some(
-    ({ disk, offset }) => disk === 'spare' && (offset < dataOffset || offset >= dataOffset + slots * blockSize),
-  )
+export const touchesMetadata = ({ volatile }: CrashPoint, geometry: Geometry): boolean =>
+  volatile.some(({ disk, offset }) => disk === 'spare' && isMetadata(offset, geometry))
 
 function lastPoint({ start, journal }: Chapter): CrashPoint {
   let last: CrashPoint | undefined

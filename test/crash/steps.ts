@@ -7,6 +7,8 @@ export interface Shape {
   readonly sectors: number
   /** Data blocks of the spare. */
   readonly slots: number
+  /** The first of them that is handed out: those before are taken. So slots stand in any sector and page of the table. */
+  readonly firstSlot: number
 }
 
 export type Operation = 'read' | 'write'
@@ -51,6 +53,8 @@ export type Step =
   | { readonly do: 'heal' }
   /** The server is killed, between requests or `after` so many writes and flushes of one, and started again. */
   | { readonly do: 'kill'; readonly within?: Request; readonly after: number }
+  /** The same between requests, and one copy of every structure decays meanwhile. */
+  | { readonly do: 'decay' }
   /** A power cut; `seed` says what survives it. */
   | { readonly do: 'cut'; readonly within?: Request; readonly after: number; readonly seed: number }
 
@@ -68,27 +72,38 @@ export const FLAVOURS: readonly Flavour[] = [
 ]
 
 export function drawShape(random: Random): Shape {
-  const kind = random.below(24)
   // Enough slots for a second stride of slot pages, now and then.
-  if (kind === 0) return { blockSize: 512, sectors: random.between(8, 16), slots: 66 * 169 }
-  const blockSize = random.pick([512, 1024, 2048, 4096])
-  const blocks = random.between(3, 8)
-  const slots = random.pick([random.between(3, 9), random.between(20, 168), random.between(170, 500)])
-  return { blockSize, sectors: (blocks * blockSize) / 512, slots }
+  const isBig = random.below(24) === 0
+  const blockSize = isBig ? 512 : random.pick([512, 1024, 2048, 4096])
+  const blocks = random.between(2, 5)
+  const slots = isBig
+    ? 66 * SLOTS
+    : random.pick([random.between(3, 9), random.between(20, 168), random.between(170, 500)])
+  // Where the first sector of a slot page ends, and the page, and the stride.
+  const edges = [0, 19, 40, SLOTS, 2 * SLOTS, 64 * SLOTS].filter((edge) => edge < slots - 2)
+  const edge = isBig ? 64 * SLOTS : random.pick(edges)
+  const firstSlot = Math.max(0, edge - random.below(3))
+  return { blockSize, sectors: Math.max(3, (blocks * blockSize) / 512), slots, firstSlot }
 }
 
+/** In a slot page. */
+const SLOTS = 169
+
 export function drawSteps(random: Random, shape: Shape, flavour: Flavour): Step[] {
-  return Array.from({ length: random.between(3, 14) }, () => drawStep(random, shape, flavour))
+  const fault = drawMainFault(random, shape)
+  const start: Step[] = [fault, { do: 'write', sector: fault.sector, sectors: fault.sectors, fua: false, inset: 0 }]
+  return [...start, ...Array.from({ length: random.between(3, 12) }, () => drawStep(random, shape, flavour))]
 }
 
 function drawStep(random: Random, shape: Shape, flavour: Flavour): Step {
   const dice = random.below(100)
   if (dice < 42) return drawRequest(random, shape)
   if (dice < 47) return drawBurst(random, shape)
-  if (dice < 63) return { do: 'main-fault', operations: drawOperations(random), ...drawRange(random, shape) }
-  if (dice < 72) return drawSpareFault(random)
-  if (dice < 80) return drawOddFault(random, shape, flavour)
-  if (dice < 83) return { do: 'heal' }
+  if (dice < 58) return drawMainFault(random, shape)
+  if (dice < 70) return drawSpareFault(random)
+  if (dice < 79) return drawOddFault(random, shape, flavour)
+  if (dice < 81) return { do: 'heal' }
+  if (dice < 84) return { do: 'decay' }
   const within = random.below(3) === 0 ? {} : { within: drawRequest(random, shape) }
   const after = random.below(random.pick([2, 6, 14]))
   if (dice < 91) return { do: 'kill', ...within, after }
@@ -110,6 +125,13 @@ function drawRequest(random: Random, shape: Shape): Request {
   return { do: 'add', block: random.below(blocksOf(shape)), blocks: random.between(1, 3), ...slot }
 }
 
+/** The last sector stays sound: a disk of which nothing can be read counts as gone. */
+const drawMainFault = (random: Random, shape: Shape): Step & { do: 'main-fault' } => ({
+  do: 'main-fault',
+  operations: drawOperations(random),
+  ...drawRange(random, { ...shape, sectors: shape.sectors - 1 }),
+})
+
 function drawBurst(random: Random, shape: Shape): Step {
   const count = Math.min(random.between(2, 4), blocksOf(shape))
   return { do: 'burst', blocks: random.sample(count, blocksOf(shape)) }
@@ -125,9 +147,10 @@ function drawSpareFault(random: Random): Step {
 function drawOddFault(random: Random, shape: Shape, flavour: Flavour): Step {
   if (flavour.flushFaults) return { do: 'flush-fault', disk: random.pick(['main', 'spare'] as const) }
   if (!flavour.metadataFaults) return drawRequest(random, shape)
-  const structure = random.below(3) === 0 ? 'header' : 'page'
+  const structure = random.below(4) === 0 ? 'header' : 'page'
   const copy = random.below(structure === 'header' ? 5 : 2)
-  const page = random.pick([0, 0, random.below(Math.ceil(shape.slots / 169))])
+  const used = Math.floor(shape.firstSlot / SLOTS)
+  const page = random.pick([used, used, random.below(Math.ceil(shape.slots / SLOTS))])
   const operations = random.pick([['write'], ['write'], ['read'], ['read', 'write']] as const)
   return { do: 'metadata-fault', structure, operations, copy, page }
 }
@@ -137,8 +160,8 @@ const drawOperations = (random: Random): readonly Operation[] =>
 
 function drawRange(random: Random, shape: Shape): { sector: number; sectors: number } {
   const perBlock = shape.blockSize / 512
-  const unit = random.pick([1, perBlock])
-  const sector = random.below(shape.sectors / unit) * unit
+  const unit = random.pick([1, Math.min(perBlock, shape.sectors)])
+  const sector = random.below(Math.floor(shape.sectors / unit)) * unit
   const most = random.pick([unit, 2 * unit, 3 * perBlock])
   const sectors = random.between(1, Math.max(1, Math.floor(most / unit))) * unit
   return { sector, sectors: Math.min(sectors, shape.sectors - sector) }
