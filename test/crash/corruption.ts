@@ -197,7 +197,7 @@ function wentBackTogether(spare: Image, { shape, images }: Shelf): boolean {
       const isIntact = pageDamage(found, { uuid: header.header.uuid, page, copy }) === undefined
       return isIntact ? [pageSequence(found)] : []
     })
-    const right = pageSequence(read(images.spare, (slotTableOffsets[0] ?? 0) + page * PAGE_SIZE))
+    const right = pageSequence(read(images.spare, slotTableOffsets[0] + page * PAGE_SIZE))
     if (sequences.length > 0 && !sequences.includes(right)) return true
   }
   return false

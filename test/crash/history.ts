@@ -2,6 +2,7 @@
 import { Random } from '../../src/util/random.js'
 import { Explorer, type Count } from './explorer.js'
 import { formatted } from './life.js'
+import { SHAPE } from './mutations.js'
 import { describeStep, drawShape, drawSteps, FLAVOURS, type Shape, type Step } from './steps.js'
 
 export { newCount } from './explorer.js'
@@ -19,6 +20,12 @@ export function drawHistory(seed: string): History {
   const shape = drawShape(random)
   return { seed, flavour: flavour.name, shape, steps: drawSteps(random, shape, flavour) }
 }
+
+/** That of a mutation. */
+export const historyOf = (history: string | readonly Step[]): History =>
+  typeof history === 'string'
+    ? drawHistory(history)
+    : { seed: 'mutation', flavour: 'step by step', shape: SHAPE, steps: history }
 
 /** @returns what is wrong; `undefined`: nothing. With what was visited. */
 export async function tryHistory({ seed, shape, steps }: History, count?: Count): Promise<Error | undefined> {

@@ -12,7 +12,8 @@ export function initialize(data: Mutation): void {
 export const load: LoadHook = async (url, context, nextLoad) => {
   const loaded = await nextLoad(url, context)
   if (!mutation || !url.endsWith(`/dist/src/${mutation.file}`)) return loaded
-  const source = String(loaded.source)
+  const source = loaded.source instanceof Uint8Array ? Buffer.from(loaded.source).toString() : loaded.source
+  if (typeof source !== 'string') throw new Error(`${url} has no text to mutate`)
   const parts = source.split(mutation.from)
   if (parts.length !== 2) {
     throw new Error(`${mutation.file} has ${parts.length - 1} places to mutate, not one: ${mutation.from}`)
