@@ -363,9 +363,11 @@ function seal(page: Buffer, crcOffset: number): Buffer {
 
 function isSealed(page: Buffer, crcOffset: number): boolean {
   const recorded = page.readUInt32LE(crcOffset)
-  const copy = Buffer.from(page)
-  copy.writeUInt32LE(0, crcOffset)
-  return crc32c(copy) === recorded
+  // A copy of the page would cost as much as its checksum.
+  page.writeUInt32LE(0, crcOffset)
+  const isRight = crc32c(page) === recorded
+  page.writeUInt32LE(recorded, crcOffset)
+  return isRight
 }
 
 function writeU64(page: Buffer, value: number, offset: number): void {

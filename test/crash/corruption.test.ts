@@ -6,6 +6,9 @@ import t from 'tap'
 import { Random } from '../../src/util/random.js'
 import { drawShelf, tryCorruption } from './corruption.js'
 
+// On two free cores it takes less than a minute; on busy ones it may take some.
+t.setTimeout(Number(process.env['CRASH_SECONDS'] ?? 0) * 1000 + 600_000)
+
 const CASES = Number(process.env['CORRUPTION_CASES'] ?? 5_000)
 const SECONDS = Number(process.env['CRASH_SECONDS'] ?? 0)
 /** Cases tried on one pair. */

@@ -6,6 +6,9 @@ import t from 'tap'
 import { Random } from '../../src/util/random.js'
 import { drawHistory, newCount, shrink, tryHistory } from './history.js'
 
+// On two free cores it takes less than a minute; on busy ones it may take some.
+t.setTimeout(Number(process.env['CRASH_SECONDS'] ?? 0) * 1000 + 600_000)
+
 const STATES = Number(process.env['CRASH_STATES'] ?? 20_000)
 const SECONDS = Number(process.env['CRASH_SECONDS'] ?? 0)
 

@@ -28,7 +28,7 @@ import type { Shape, Step } from './steps.js'
 /** At each moment so many states at most. */
 const STATES_PER_POINT = 4
 /** One in so many states is looked at in this way; `nested`: a power cut in a recovery that follows a cut recovery. */
-const ONE_IN = { recovery: 6, nested: 12, again: 4, goingOn: 12, decay: 4 }
+const ONE_IN = { recovery: 5, nested: 12, again: 8, goingOn: 30, decay: 4 }
 const RECOVERY_POINTS = 3
 
 /** What was visited. `exhausted`: moments of which all states were. */

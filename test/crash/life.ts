@@ -280,9 +280,13 @@ export class Life {
     const target = this.#pair as Pair | undefined
     for (const [block] of target?.target.table.entries() ?? []) remapped.add(block)
     const { rules } = this.#machine
-    const metadataFaulted = rules.spare.some(({ start }) => isMetadata(start, this.#machine.geometry))
+    const metadataFaulted = this.#failsMetadata(rules)
     this.#chapter.moments.push({ time: this.#now, rules, remapped, metadataFaulted })
     this.#markUnreadable()
+  }
+
+  #failsMetadata(rules: Rules): boolean {
+    return rules.spare.some(({ start }) => isMetadata(start, this.#machine.geometry))
   }
 
   /** Sectors whose place, on main or spare, cannot be read now. */

@@ -20,13 +20,19 @@ process.on('unhandledRejection', () => undefined)
 
 /** A history that takes longer is not worth keeping. */
 const STATES_MAX = 150
+const DRAWS = 8
 
 const { drawHistory, historyOf, newCount, tryHistory } = await import('./history.js')
 
+/** Which states are looked at is drawn: several draws for each history, until it is noticed. */
 async function attempt(candidate: string | readonly Step[]): Promise<{ outcome: string; states: number }> {
   const count = newCount()
-  const failure = await tryHistory(historyOf(candidate), count)
-  return { outcome: failure ? `noticed: ${failure.message.split('\n')[0]}` : 'survived', states: count.states }
+  const history = historyOf(candidate)
+  for (let draw = 0; draw < DRAWS; draw++) {
+    const failure = await tryHistory({ ...history, seed: `${history.seed} ${draw}` }, count)
+    if (failure) return { outcome: `noticed: ${failure.message.split('\n')[0]}`, states: count.states }
+  }
+  return { outcome: 'survived', states: count.states }
 }
 
 if (task === 'find') {

@@ -9,6 +9,9 @@ import { runOk } from '../support/tools.js'
 import { historyOf, tryHistory } from './history.js'
 import { MUTATIONS } from './mutations.js'
 
+// On two free cores it takes less than a minute; on busy ones it may take some.
+t.setTimeout(600_000)
+
 const PROGRAM = fileURLToPath(new URL('mutated.js', import.meta.url))
 
 for (const [number, { name, history }] of MUTATIONS.entries()) {

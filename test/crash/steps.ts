@@ -73,7 +73,7 @@ export const FLAVOURS: readonly Flavour[] = [
 
 export function drawShape(random: Random): Shape {
   // Enough slots for a second stride of slot pages, now and then.
-  const isBig = random.below(24) === 0
+  const isBig = random.next() < 1 / 60
   const blockSize = isBig ? 512 : random.pick([512, 1024, 2048, 4096])
   const blocks = random.between(2, 5)
   const slots = isBig
