@@ -35,7 +35,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'spare/slots.js',
     from: 'try {\n            await this.#device.flush();\n        }',
     to: 'try {\n            if (copy === 1) await this.#device.flush();\n        }',
-    history: [mainFault, writes, { ...mainFault, sector: 4 }, { ...writes, sector: 4 }],
+    history: 'mutation/2',
   },
   {
     name: 'the second copy of a slot page is not written',
