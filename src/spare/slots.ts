@@ -95,6 +95,7 @@ export class SlotTable {
   #stale = new StaleCopies()
   #staleSaved = 0
   #headerSequenceSeen = 0
+  #used = 0
   #queue: Commit[] = []
   #committing = false
 
@@ -136,9 +137,7 @@ export class SlotTable {
 
   /** Number of slots that are not free. */
   countUsed(): number {
-    let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.records.isFree(this.#record(n))) used++
-    return used
+    return this.#used
   }
 
   /** All slots that are not free, in order. */
@@ -264,6 +263,7 @@ export class SlotTable {
       // What no disk has stays what no disk has: a page with a good checksum may still say anything.
       const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
       this.records.put(this.#record(first + n), { ...slot, mainBlock: block })
+      if (first + n < this.#geometry.slots) this.#used++
     }
   }
 
@@ -276,7 +276,9 @@ export class SlotTable {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
       this.#assertInitialised(number)
+      const wasFree = this.records.isFree(this.#record(number))
       this.records.put(this.#record(number), slot)
+      this.#used += Number(wasFree) - Number(slot.state === 'free')
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
