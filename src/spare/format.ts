@@ -296,9 +296,13 @@ export function readSlot(page: Buffer, index: number): Slot {
     state: SLOT_STATES[page.readUInt8(at + S.state)] ?? 'retired',
     mainBlock: page.readUIntLE(at + S.mainBlock, 6) as MainBlock,
     generation: page.readUIntLE(at + S.generation, 6),
-    lostMask: page.readBigUInt64LE(at + S.lostMask),
+    // Hardly any slot has lost sectors, and making a bigint takes longer than all the rest.
+    lostMask: hasLost(page, at) ? page.readBigUInt64LE(at + S.lostMask) : 0n,
   }
 }
+
+const hasLost = (page: Buffer, at: number): boolean =>
+  page.readUInt32LE(at + S.lostMask) !== 0 || page.readUInt32LE(at + S.lostMask + 4) !== 0
 
 export function writeSlot(page: Buffer, index: number, slot: Slot): void {
   const at = P.slots + index * SLOT_SIZE

@@ -256,13 +256,9 @@ export class Life {
   }
 
   #begin(start: Images): void {
-    this.chapters.push({
-      start,
-      journal: this.#machine.journal,
-      model: this.#model,
-      moments: [],
-      hasDecay: this.#hasFaultyMetadata,
-    })
+    const { journal, rules } = this.#machine
+    const first = { time: 0, rules, remapped: new Set<number>(), metadataFaulted: this.#failsMetadata(rules) }
+    this.chapters.push({ start, journal, model: this.#model, moments: [first], hasDecay: this.#hasFaultyMetadata })
     this.#note()
   }
 
