@@ -370,9 +370,13 @@ export function readSlot(page: Buffer, index: number): Slot {
     state: SLOT_STATES[page.readUInt8(at + S.state)] ?? 'retired',
     mainBlock: page.readUIntLE(at + S.mainBlock, 6) as MainBlock,
     generation: page.readUIntLE(at + S.generation, 6),
-    lostMask: page.readBigUInt64LE(at + S.lostMask),
+    // Hardly any slot has lost sectors, and making a bigint takes longer than all the rest.
+    lostMask: hasLost(page, at) ? page.readBigUInt64LE(at + S.lostMask) : 0n,
   }
 }
+
+const hasLost = (page: Buffer, at: number): boolean =>
+  page.readUInt32LE(at + S.lostMask) !== 0 || page.readUInt32LE(at + S.lostMask + 4) !== 0
 
 export function writeSlot(page: Buffer, index: number, slot: Slot): void {
   const at = P.slots + index * SLOT_SIZE
@@ -437,9 +441,11 @@ function seal(page: Buffer, crcOffset: number): Buffer {
 
 function isSealed(page: Buffer, crcOffset: number): boolean {
   const recorded = page.readUInt32LE(crcOffset)
-  const copy = Buffer.from(page)
-  copy.writeUInt32LE(0, crcOffset)
-  return crc32c(copy) === recorded
+  // A copy of the page would cost as much as its checksum.
+  page.writeUInt32LE(0, crcOffset)
+  const isRight = crc32c(page) === recorded
+  page.writeUInt32LE(recorded, crcOffset)
+  return isRight
 }
 
 function writeU64(page: Buffer, value: number, offset: number): void {
