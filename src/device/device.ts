@@ -106,6 +106,13 @@ export interface Device {
   /** The range reads as zeros afterwards. @throws DeviceError; only with `fast` and nothing changed ENOTSUP */
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion
   /**
+   * As `read` and `write`, of `length` bytes at `start` of a buffer, but only if that is done before this returns: the
+   * buffer is the caller's again at once. A device without these methods never is.
+   * @returns false when it is not done; the data is then undefined, as after an error, and the request is to be made anew
+   */
+  readNow?(offset: number, into: Buffer, start: number, length: number): boolean
+  writeNow?(offset: number, from: Buffer, start: number, length: number): boolean
+  /**
    * What is allocated, as consecutive extents from `offset` on: at least one and at most `countMax`, within the range.
    * They may end before the range does. A device without this method knows nothing, which is the same as `data`.
    */

@@ -3,7 +3,7 @@
  * synchronously while the disk answers from memory and through the thread pool as soon as it does not (see `Pace`), so a
  * slow disk shows its full queue depth. Whatever may take long by nature always goes through the pool.
  */
-import { fdatasync, read, readSync, writev, writevSync, close as closeFd } from 'node:fs'
+import { fdatasync, read, readSync, writeSync, writev, writevSync, close as closeFd } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { promisify } from 'node:util'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
@@ -108,6 +108,30 @@ export class LocalDevice implements Device {
       this.#writes.called(start, performance.now(), length)
     }
     return options?.fua ? this.flush() : undefined
+  }
+
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    const begin = performance.now()
+    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#reads.isSynchronous(begin)) return false
+    try {
+      return readSync(this.#disk.fd, into, start, length, offset) === length
+    } catch {
+      return false
+    } finally {
+      this.#reads.called(begin, performance.now(), length)
+    }
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    const begin = performance.now()
+    if (length > SYNCHRONOUS_LENGTH_MAX || this.readOnly || !this.#writes.isSynchronous(begin)) return false
+    try {
+      return writeSync(this.#disk.fd, from, start, length, offset) === length
+    } catch {
+      return false
+    } finally {
+      this.#writes.called(begin, performance.now(), length)
+    }
   }
 
   flush(): Completion {

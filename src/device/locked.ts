@@ -29,6 +29,14 @@ export class LockedDevice implements Device {
     return this.#device.write(offset, chunks, options)
   }
 
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    return this.#device.readNow?.(offset, into, start, length) ?? false
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    return !this.readOnly && (this.#device.writeNow?.(offset, from, start, length) ?? false)
+  }
+
   flush(): Completion {
     return this.#device.flush()
   }

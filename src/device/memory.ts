@@ -31,6 +31,18 @@ export class MemoryDevice implements Device {
     return undefined
   }
 
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    assertInside(this, offset, length)
+    this.bytes.copy(into, start, offset, offset + length)
+    return true
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    assertInside(this, offset, length)
+    from.copy(this.bytes, offset, start, start + length)
+    return true
+  }
+
   flush(): Completion {
     return undefined
   }

@@ -76,7 +76,7 @@ export class ByteReader {
   }
 
   #first(length: number): Buffer | undefined {
-    assert(length <= this.#available, `${length} bytes consumed of ${this.#available}`)
+    assert(length <= this.#available, 'more bytes consumed than there are')
     return this.#chunks[0]
   }
 

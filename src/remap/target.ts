@@ -136,6 +136,30 @@ export class RemapTarget implements Device {
     return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
   }
 
+  /** A request that needs nothing but main. What goes wrong is left to `read` and `write`. */
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    assertInside(this, offset, length)
+    if (!this.#isPlain(offset, length, 'shared')) return false
+    // Counted first: main may hang.
+    this.statistics.reads++
+    this.statistics.bytesRead += length
+    if (this.main.readNow?.(offset, into, start, length)) return true
+    this.statistics.reads--
+    this.statistics.bytesRead -= length
+    return false
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    assertInside(this, offset, length)
+    if (this.readOnly || this.placement.inDoubt.size > 0 || !this.#isPlain(offset, length, 'exclusive')) return false
+    this.statistics.writes++
+    this.statistics.bytesWritten += length
+    if (this.main.writeNow?.(offset, from, start, length)) return true
+    this.statistics.writes--
+    this.statistics.bytesWritten -= length
+    return false
+  }
+
   flush(): Completion {
     this.statistics.flushes++
     return this.#counted(all([this.main.flush(), this.pool.flush()]))

@@ -14,8 +14,11 @@ import { TlsError } from '../nbd/tls.js'
 import type { Log } from '../util/log.js'
 import type { Budget } from './budget.js'
 import type { BufferPool } from './buffer-pool.js'
+import { readDirectly } from './direct-socket.js'
 import type { Export } from './export.js'
 import { Handshake, type HandshakeResult } from './handshake.js'
+import type { HotBuffers } from './hot-buffers.js'
+import { Inlet } from './inlet.js'
 import type { Limits } from './limits.js'
 import type { ServerTls } from './starttls.js'
 import { Transmission } from './transmission.js'
@@ -36,6 +39,7 @@ export interface ConnectionOptions {
   readonly limits: Limits
   readonly budget: Budget
   readonly pool: BufferPool
+  readonly buffers: HotBuffers
   readonly log: Log
   readonly tls: ServerTls | undefined
   /** The handshake is done. */
@@ -58,6 +62,8 @@ export class Connection {
   #socket: Socket
   readonly #options: ConnectionOptions
   readonly #reader = new ByteReader()
+  /** What reads the socket in the transmission phase, where that is possible. */
+  #inlet: Inlet | undefined
   #handshake: Handshake
   /** Of the handshake, or of the last replies. */
   #deadline: NodeJS.Timeout | undefined
@@ -231,8 +237,9 @@ export class Connection {
 
   #beginTransmission(result: HandshakeResult & { kind: 'transmission' }): void {
     clearTimeout(this.#deadline)
-    const { limits, budget, pool, log } = this.#options
+    const { limits, budget, pool, buffers, log } = this.#options
     this.#exportName = result.export.name
+    this.#readDirectly()
     this.#transmission = new Transmission({
       export: result.export,
       negotiated: result.negotiated,
@@ -241,11 +248,33 @@ export class Connection {
       limits,
       budget,
       pool,
+      buffers,
       log,
       client: this.label,
       onProgress: this.#onProgress,
     })
     this.#options.onTransmission(this)
+  }
+
+  #readDirectly(): void {
+    const inlet = new Inlet({
+      buffers: this.#options.buffers,
+      reader: this.#reader,
+      express: () => (this.#ending ? undefined : this.#transmission?.express),
+      onPushed: () => {
+        this.#pump()
+      },
+    })
+    const direct = readDirectly(this.#socket, inlet)
+    if (direct === undefined) return
+    this.#socket
+      .off('close', this.#onClose)
+      .off('end', this.#onEnd)
+      .off('data', this.#onData)
+      .off('drain', this.#onDrain)
+    this.#inlet = inlet
+    this.#socket = direct
+    this.#attach(direct)
   }
 
   /** Progress matters to a connection that waits for it, not to one that waits for bytes. */
@@ -284,6 +313,7 @@ export class Connection {
   readonly #onClose = (): void => {
     if (this.#closed) return
     this.#closed = true
+    this.#inlet?.close()
     clearTimeout(this.#deadline)
     this.#transmission?.end()
     this.#options.onClosed(this)

@@ -26,8 +26,8 @@ export interface Limits {
    * What all connections together hold beyond their own bytes. A connection for which nothing is left is not read from. A
    * single larger request is served when nobody else holds anything of this.
    *
-   * So payloads take at most clientsMax * bytesOwnMax + max(bytesSharedMax, 64 MiB) of memory. Beside them, up to 128 KiB
-   * of each connection can have been received and not been looked at.
+   * So payloads take at most clientsMax * bytesOwnMax + max(bytesSharedMax, 64 MiB) of memory. Beside them, a connection
+   * has up to 816 KiB that were received and not looked at, or sent and not taken.
    */
   readonly bytesSharedMax: number
   /** A refused WRITE with a payload up to this is read to its end and answered; a longer one costs the connection. */
@@ -49,7 +49,7 @@ export const DEFAULT_LIMITS: Limits = {
   optionLengthMax: 64 * KiB,
   requestsInFlightMax: 256,
   bytesInFlightMax: 32 * MiB,
-  bytesOwnMax: 256 * KiB,
+  bytesOwnMax: 288 * KiB,
   bytesSharedMax: 32 * MiB,
   refusedPayloadMax: 256 * MiB,
   stallTimeoutMs: 30_000,

@@ -10,6 +10,7 @@ import { Budget } from './budget.js'
 import { BufferPool } from './buffer-pool.js'
 import { Connection, type ClientInfo } from './connection.js'
 import type { Export } from './export.js'
+import { HotBuffers } from './hot-buffers.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
 import type { ServerTls } from './starttls.js'
@@ -33,6 +34,7 @@ export class NbdServer {
   readonly #log: Log
   readonly #budget: Budget
   readonly #pool = new BufferPool()
+  readonly #buffers = new HotBuffers(this.#pool)
   readonly #listeners: Listener[] = []
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
   readonly #connections = new Set<Connection>()
@@ -84,6 +86,7 @@ export class NbdServer {
       limits: this.#limits,
       budget: this.#budget,
       pool: this.#pool,
+      buffers: this.#buffers,
       log: this.#log,
       tls: this.#options.tls,
       onTransmission: ({ info, label }) => {

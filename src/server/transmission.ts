@@ -37,6 +37,8 @@ import type { Account, Budget } from './budget.js'
 import type { BufferPool } from './buffer-pool.js'
 import { wireError } from './errors.js'
 import { PAYLOAD_MAX, isReadOnly, type Export } from './export.js'
+import { Express } from './express.js'
+import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
 import type { Limits } from './limits.js'
 import type { SelectedContext } from './meta-context.js'
 import type { Negotiated } from './negotiation.js'
@@ -56,6 +58,7 @@ export interface TransmissionOptions {
   readonly limits: Limits
   readonly budget: Budget
   readonly pool: BufferPool
+  readonly buffers: HotBuffers
   readonly log: Log
   /** For log lines: `client 7`. */
   readonly client: string
@@ -93,6 +96,8 @@ export class Transmission {
   readonly #replies: Replies
   readonly #queue: ReplyQueue
   readonly #account: Account
+  /** With simple and structured replies. */
+  readonly #express: Express | undefined
   readonly #headerLength: number
   /** Of the payload of `#incoming`. */
   readonly #arrival: Stall
@@ -127,13 +132,29 @@ export class Transmission {
       payloadMax: PAYLOAD_MAX,
       contextCount: contexts.length,
     }
+    this.#express = this.#newExpress()
     this.#headerLength = style === 'extended' ? EXTENDED_REQUEST_HEADER_LENGTH : REQUEST_HEADER_LENGTH
     this.#arrival = new Stall(options.limits)
   }
 
   /** Requests from the header to the moment when the kernel has the whole reply. */
   get requestsInFlight(): number {
-    return this.#requests
+    return this.#requests + (this.#express?.requestsInFlight ?? 0)
+  }
+
+  /** The short way for requests, which may be used now: all that came before went somewhere. */
+  get express(): Express | undefined {
+    const isBetween = this.#incoming === undefined && this.#refused === undefined && !this.#ended
+    return isBetween ? this.#express : undefined
+  }
+
+  #newExpress(): Express | undefined {
+    const { socket, limits, buffers, onProgress } = this.#options
+    const { readOnly, style } = this.#terms
+    if (style === 'extended' || limits.bytesOwnMax < HOT_SIZE) return undefined
+    const { device } = this.#options.export
+    const structured = style === 'structured'
+    return new Express({ device, readOnly, structured, socket, limits, buffers, onGone: onProgress })
   }
 
   /** The device works on requests. */

@@ -1,12 +1,11 @@
-import net from 'node:net'
-import { join } from 'node:path'
 import t from 'tap'
 import { DeviceError, type DeviceErrorCode } from '../../src/device/device.js'
+import { MemoryDevice as PromptDevice } from '../../src/device/memory.js'
 import * as nbd from '../../src/nbd/protocol.js'
 import { MiB } from '../../src/util/units.js'
 import type { Call } from '../support/memory-device.js'
 import { MemoryDevice } from '../support/memory-device.js'
-import { RawClient, serve, temporaryDirectory } from '../support/nbd-server.js'
+import { RawClient, serve } from '../support/nbd-server.js'
 
 const DONE = nbd.NBD_REPLY_FLAG_DONE
 const failing = (code: DeviceErrorCode, at?: number) => (call: Call) => {
@@ -268,26 +267,23 @@ function wholeSession(): Buffer {
 }
 
 void t.test('a whole session is the same wherever its bytes are cut', async (t) => {
-  const { server, device } = await serve(t)
-  const path = join(await temporaryDirectory(t), 'p')
-  let onAccepted: (socket: net.Socket) => void = () => undefined
-  const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
-    onAccepted(socket)
-  })
-  t.teardown(() => listener.close())
-  await new Promise<void>((resolve) => listener.listen(path, resolve))
+  // One that is done at once, so that all replies come in the order of their requests.
+  const device = new PromptDevice(MiB)
+  const { path } = await serve(t, { exports: [{ name: 'main', description: '', device, readOnly: false }] })
+  const turn = () => new Promise((resolve) => setImmediate(resolve))
 
-  /** Everything the server sends, and the disk afterwards. The pieces arrive as if the kernel had cut them. */
+  /** Everything the server sends, and the disk afterwards. The server reads each piece before the next one is sent. */
   const play = async (pieces: Buffer[]): Promise<string> => {
-    device.data.fill(0)
-    const accepted = new Promise<net.Socket>((resolve) => (onAccepted = resolve))
+    device.bytes.fill(0)
     const client = await RawClient.connect(path)
-    const socket = await accepted
-    server.accept(socket)
-    for (const piece of pieces) socket.emit('data', piece)
+    for (const piece of pieces) {
+      client.socket.write(piece)
+      await turn()
+      await turn()
+    }
     const received = await client.receiveAll()
     client.socket.destroy()
-    return `${received.toString('hex')} ${device.data.toString('hex', 0, 32)}`
+    return `${received.toString('hex')} ${device.bytes.toString('hex', 0, 32)}`
   }
 
   const session = wholeSession()
