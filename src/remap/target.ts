@@ -136,27 +136,34 @@ export class RemapTarget implements Device {
     return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
   }
 
-  /** A request that needs nothing but main. What goes wrong is left to `read` and `write`. */
+  /** A request that lies in one place. What goes wrong is left to `read` and `write`. */
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
-    if (!this.#isPlain(offset, length, 'shared')) return false
-    // Counted first: main may hang.
-    this.statistics.reads++
-    this.statistics.bytesRead += length
-    if (this.main.readNow?.(offset, into, start, length)) return true
-    this.statistics.reads--
-    this.statistics.bytesRead -= length
+    const place = this.#plainPlace(offset, length, 'shared')
+    if (place === undefined) return false
+    const { statistics } = this
+    // Counted first: the disk may hang.
+    statistics.reads++
+    statistics.bytesRead += length
+    if (this.#placeReadNow(place, offset, into, start, length)) return true
+    statistics.reads--
+    statistics.bytesRead -= length
+    if (place !== MAIN) statistics.remappedRequests--
     return false
   }
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
-    if (this.readOnly || this.placement.inDoubt.size > 0 || !this.#isPlain(offset, length, 'exclusive')) return false
-    this.statistics.writes++
-    this.statistics.bytesWritten += length
-    if (this.main.writeNow?.(offset, from, start, length)) return true
-    this.statistics.writes--
-    this.statistics.bytesWritten -= length
+    if (this.readOnly || this.placement.inDoubt.size > 0) return false
+    const place = this.#plainPlace(offset, length, 'exclusive')
+    if (place === undefined) return false
+    const { statistics } = this
+    statistics.writes++
+    statistics.bytesWritten += length
+    if (this.#placeWriteNow(place, offset, from, start, length)) return true
+    statistics.writes--
+    statistics.bytesWritten -= length
+    if (place !== MAIN) statistics.remappedRequests--
     return false
   }
 
@@ -245,6 +252,24 @@ export class RemapTarget implements Device {
     const slot = this.table.plainRun(mainBlock(first), end - first)
     if (slot !== undefined) this.statistics.remappedRequests++
     return slot
+  }
+
+  #placeReadNow(place: SlotNumber | typeof MAIN, offset: number, into: Buffer, start: number, length: number): boolean {
+    if (place === MAIN) return this.main.readNow?.(offset, into, start, length) ?? false
+    const member = this.pool.memberOf(place)
+    return member.readNow(member.dataOffset(place) + (offset % this.pool.blockSize), into, start, length)
+  }
+
+  #placeWriteNow(
+    place: SlotNumber | typeof MAIN,
+    offset: number,
+    from: Buffer,
+    start: number,
+    length: number,
+  ): boolean {
+    if (place === MAIN) return this.main.writeNow?.(offset, from, start, length) ?? false
+    const member = this.pool.memberOf(place)
+    return member.writeNow(member.dataOffset(place) + (offset % this.pool.blockSize), from, start, length)
   }
 
   #readSpare(slot: SlotNumber, offset: number, into: Buffer): Completion {

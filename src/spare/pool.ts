@@ -103,6 +103,15 @@ export class Member {
     })
   }
 
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    return this.spare.device.readNow?.(offset, into, start, length) ?? false
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    this.#isDirty = true
+    return this.spare.device.writeNow?.(offset, from, start, length) ?? false
+  }
+
   /**
    * A caller that finds nothing to flush still waits for the flush under way, which covers its writes.
    * @throws DeviceError never ENOSPC, which would stand for the main disk's lack of space
