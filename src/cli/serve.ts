@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander'
 import { READ_POLICY_DEFAULT, SPARE_POLICY_DEFAULT, type ExhaustedPolicy } from '../remap/policy.js'
 import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../remap/table-settings.js'
+import type { Limits } from '../server/limits.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
@@ -20,6 +21,7 @@ import {
   sparesOption,
   type HostPort,
 } from './options.js'
+import { limitOption, limitsHelp } from './limits.js'
 import { Readiness } from './readiness.js'
 import type { SessionOptions } from './session.js'
 import { Stop } from './stop.js'
@@ -45,6 +47,7 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly tableMinBuckets?: number
   readonly tableGrowLoad?: number
   readonly tableShrinkLoad?: number
+  readonly limit?: Partial<Limits>
   readonly verbose?: boolean
 }
 
@@ -90,6 +93,7 @@ const withoutTls = (): Command =>
 
 export const serveCommand = (): Command =>
   addTableOptions(addTlsOptions(withoutTls()), 'table-')
+    .addOption(limitOption())
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
@@ -97,6 +101,8 @@ export const serveCommand = (): Command =>
 Prints one line on standard output, the NBD URI to connect to, once it accepts connections. SIGTERM and SIGINT stop it
 cleanly. QEMU keeps running across a restart when it connects with reconnect-delay. Started with listening sockets
 (LISTEN_FDS, by systemd or libnbd) it serves those, and prints nothing.
+
+${limitsHelp()}
 
 Example:
   nbd-remap serve --main /dev/sdb --spare spare.img --create --socket /run/disk.sock --control /run/disk.qmp --supervise
@@ -164,6 +170,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     tableSettings: tableSettings(options),
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },
+    limits: options.limit ?? {},
     log: stderrLog(options.verbose ? 'debug' : 'info'),
   }
 }

@@ -13,6 +13,7 @@ import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
 import type { TableSettings } from '../remap/table-settings.js'
+import type { Limits } from '../server/limits.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
@@ -42,6 +43,7 @@ export interface SessionOptions {
   readonly policy: ReadPolicy
   readonly tableSettings: TableSettings
   readonly sparePolicy: SparePolicy
+  readonly limits: Partial<Limits>
   readonly log: Log
 }
 
@@ -171,6 +173,7 @@ function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts
 
 function newServer(options: SessionOptions, pair: Pair, { control, tls }: SessionParts): NbdServer {
   const server = new NbdServer({
+    limits: options.limits,
     exports: [pairExport(pair.target, options.name)],
     log: options.log,
     ...(tls && { tls }),

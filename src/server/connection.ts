@@ -85,6 +85,8 @@ export class Connection {
     this.settled = promise
     this.#settle = resolve
     socket.setNoDelay(true)
+    // Otherwise the place of a client whose machine is gone would be taken for ever.
+    socket.setKeepAlive(true, options.limits.keepAliveDelayMs)
     const tls = options.tls === undefined ? 'off' : options.tls.required ? 'required' : 'on'
     this.#handshake = new Handshake(options.exports, options.limits, (data) => this.#socket.write(data), tls)
     this.#deadline = setTimeout(() => {

@@ -40,6 +40,8 @@ export interface Limits {
   readonly bytesPerMsMin: number
   /** How long `close()` waits for clients to take their last replies, and how long a TLS client that ended its side may rest. */
   readonly closeTimeoutMs: number
+  /** After how long without a word a TCP client is asked, by the kernel, whether it is still there. */
+  readonly keepAliveDelayMs: number
 }
 
 export const DEFAULT_LIMITS: Limits = {
@@ -55,4 +57,5 @@ export const DEFAULT_LIMITS: Limits = {
   stallTimeoutMs: 30_000,
   bytesPerMsMin: 256,
   closeTimeoutMs: 5000,
+  keepAliveDelayMs: 60_000,
 }
