@@ -5,6 +5,7 @@
  * failed read is halved in the same way; of a block that stays bad, what can be read is saved and what cannot is lost,
  * and says so until it is rewritten.
  */
+import { DeadlineError } from '../device/deadline.js'
 import { DeviceError, type Completion, type Device } from '../device/device.js'
 import type { Spare } from '../spare/spare.js'
 import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
@@ -70,6 +71,8 @@ export class Repair {
     if (!isBadBlock(error)) throw error
     const halves = halve(offset, chunksLength(chunks), this.#blockSize)
     if (!halves) return [{ offset, chunks }]
+    // To try the halves would mean to wait for each of them.
+    if (error instanceof DeadlineError) return this.#blockByBlock(offset, chunks)
     const bad: BadWrite[] = []
     for (const half of halves) {
       const from = half.offset - offset
@@ -81,6 +84,18 @@ export class Repair {
       }
     }
     return bad
+  }
+
+  #blockByBlock(offset: number, chunks: readonly Buffer[]): BadWrite[] {
+    const writes: BadWrite[] = []
+    const end = offset + chunksLength(chunks)
+    for (let at = offset; at < end;) {
+      const { start, length } = this.#blockAt(at)
+      const next = Math.min(start + length, end)
+      writes.push({ offset: at, chunks: sliceChunks(chunks, at - offset, next - offset) })
+      at = next
+    }
+    return writes
   }
 
   async #remapOfWrite(write: BadWrite): Promise<NewRemap> {
