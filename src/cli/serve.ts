@@ -5,6 +5,7 @@ import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { takeInheritedSockets } from './activation.js'
+import { reportError } from './exit.js'
 import type { ClientAddresses } from './listen.js'
 import {
   BLOCK_SIZE_HELP,
@@ -14,10 +15,12 @@ import {
   parseExportName,
   parseHostPort,
   parseLocation,
+  parseSeconds,
   parseSocketPath,
   spareOption,
   type HostPort,
 } from './options.js'
+import { leave, UncleanStopError } from './leave.js'
 import { Readiness } from './readiness.js'
 import type { SessionOptions } from './session.js'
 import { Stop } from './stop.js'
@@ -36,6 +39,9 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly readOnly?: boolean
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
+  readonly ioTimeout?: number
+  readonly onTimeout: 'eio' | 'remap'
+  readonly stopTimeout: number
   readonly acceptMain?: boolean
   readonly supervise?: boolean
   readonly verbose?: boolean
@@ -68,6 +74,13 @@ const withoutTls = (): Command =>
         .default('eio'),
     )
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
+    .option('--io-timeout <seconds>', 'give up what the main disk has not answered by then', parseSeconds)
+    .addOption(
+      new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
+        .choices(['eio', 'remap'])
+        .default('eio'),
+    )
+    .option('--stop-timeout <seconds>', 'stop uncleanly when a disk hangs for longer', parseSeconds, 60)
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
 
@@ -89,6 +102,16 @@ Example:
 
 /** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
+  try {
+    await run(options)
+  } catch (error) {
+    if (!(error instanceof UncleanStopError)) throw error
+    reportError(error)
+    leave()
+  }
+}
+
+async function run(options: ServeCommandOptions): Promise<void> {
   const inherited = takeInheritedSockets(options.socket !== undefined || options.listen !== undefined)
   const session = sessionOptions(options)
   const stop = Stop.onSignals()
@@ -135,6 +158,9 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     blockSize: options.blockSize,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
+    ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
+    onTimeout: options.onTimeout,
+    stopTimeoutMs: options.stopTimeout * 1000,
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     log: stderrLog(options.verbose ? 'debug' : 'info'),
   }

@@ -10,6 +10,7 @@ import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import { guarded, type TimeoutPolicy } from '../remap/guard.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
@@ -18,6 +19,7 @@ import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
+import { stopWithin } from './leave.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
@@ -38,6 +40,10 @@ export interface SessionOptions {
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
+  /** Without it a disk is waited for without a limit. */
+  readonly ioTimeoutMs: number | undefined
+  readonly onTimeout: TimeoutPolicy
+  readonly stopTimeoutMs: number
   readonly log: Log
 }
 
@@ -134,14 +140,22 @@ class Session {
   async untilStopped(): Promise<void> {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
-    await this.#server.close()
-    await this.#pair.close()
+    await stopWithin(
+      this.#options.stopTimeoutMs,
+      this.#server.close().then(() => this.#pair.close()),
+    )
     this.#options.log.info('stopped')
   }
 }
 
 /** What an operator should find in the log without a control client. The other events write lines of their own. */
-const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set([
+  'REMAP_ADDED',
+  'IO_ERROR',
+  'IO_TIMEOUT',
+  'SPARE_LOW',
+  'SPARE_EXHAUSTED',
+])
 
 function emitter({ log }: SessionOptions, control: ControlThread | undefined): RemapEventSink {
   return (event, data) => {
@@ -186,11 +200,13 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
 }
 
 async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<Pair> {
-  const disks = await openDisks(options, {
+  const opened = await openDisks(options, {
+    mainMayHang: options.ioTimeoutMs !== undefined,
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,
     log: options.log,
   })
+  const disks = { ...opened, main: guardedMain(opened.main, options, emit) }
   try {
     if (options.create) await createIfBlank(disks, options)
     const { policy, acceptMain, log } = options
@@ -202,6 +218,12 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     await disks.spare.device.close()
     throw error
   }
+}
+
+function guardedMain(main: OpenedDisk, options: SessionOptions, emit: RemapEventSink): OpenedDisk {
+  const { ioTimeoutMs, onTimeout, log } = options
+  if (ioTimeoutMs === undefined) return main
+  return guarded(main, { disk: 'main', timeoutMs: ioTimeoutMs, onTimeout, emit, log })
 }
 
 async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<void> {

@@ -2,6 +2,7 @@
 import type { EventTable } from '../qmp/schema.js'
 
 const DISK = ['main', 'spare']
+const GUARDED_DISK = ['main', 'replica']
 
 export const CONTROL_EVENTS = {
   REMAP_ADDED: {
@@ -24,6 +25,21 @@ export const CONTROL_EVENTS = {
       error: { kind: 'str' },
       action: { kind: 'enum', values: ['remapped', 'recovered', 'report'] },
     },
+  },
+  IO_TIMEOUT: {
+    description: 'A disk has not answered a request in time',
+    data: {
+      disk: { kind: 'enum', values: GUARDED_DISK },
+      operation: { kind: 'str' },
+      sector: { kind: 'size' },
+      sectors: { kind: 'size' },
+      seconds: { kind: 'number' },
+      hangs: { kind: 'bool' },
+    },
+  },
+  DISK_RESPONDS: {
+    description: 'A disk that hung has answered something',
+    data: { disk: { kind: 'enum', values: GUARDED_DISK } },
   },
   TABLE_RESIZED: {
     description: 'The remap table changed its number of buckets',

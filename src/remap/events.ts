@@ -18,6 +18,17 @@ export interface RemapEvents {
     error: string
     action: 'remapped' | 'recovered' | 'report'
   }
+  /** A disk has not answered a request in time. `hangs`: it has answered nothing since. */
+  IO_TIMEOUT: {
+    disk: 'main' | 'replica'
+    operation: string
+    sector: number
+    sectors: number
+    seconds: number
+    hangs: boolean
+  }
+  /** A disk that hung has answered something. */
+  DISK_RESPONDS: { disk: 'main' | 'replica' }
   TABLE_RESIZED: { from: number; to: number; remaps: number }
   SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
   SPARE_EXHAUSTED: { 'total-blocks': number }

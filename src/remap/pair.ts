@@ -29,11 +29,16 @@ export interface PairLocations {
  */
 export async function openDisks(
   { main, spare }: PairLocations,
-  options: { readonly mainReadOnly: boolean; readonly spareReadOnly: boolean; readonly log: Log },
+  options: {
+    readonly mainMayHang?: boolean
+    readonly mainReadOnly: boolean
+    readonly spareReadOnly: boolean
+    readonly log: Log
+  },
 ): Promise<PairDisks> {
-  const { mainReadOnly, spareReadOnly, log } = options
+  const { mainMayHang = false, mainReadOnly, spareReadOnly, log } = options
   refuseOverlap({ name: main, sameness: samenessOf(main) }, { name: spare, sameness: samenessOf(spare) })
-  const openedMain = await openDisk(main, { readOnly: mainReadOnly, log })
+  const openedMain = await openDisk(main, { readOnly: mainReadOnly, mayHang: mainMayHang, log })
   try {
     return { main: openedMain, spare: await openDisk(spare, { readOnly: spareReadOnly, log }) }
   } catch (error) {
@@ -129,12 +134,18 @@ export class Pair {
         await target.spare.markClean(await identify(this.#main))
       }
     } catch (error) {
-      throw new Error(`the pair could not be stopped cleanly: ${messageOf(error)}`, { cause: error })
-    } finally {
-      await target.close()
+      // A disk that hangs cannot be closed either: what comes first says more.
+      await target.close().catch(() => undefined)
+      throw uncleanStop(error)
     }
+    await target.close().catch((error: unknown) => {
+      throw uncleanStop(error)
+    })
   }
 }
+
+const uncleanStop = (cause: unknown): Error =>
+  new Error(`the pair could not be stopped cleanly: ${messageOf(cause)}`, { cause })
 
 const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
   id: shorten(main.identity.id),
