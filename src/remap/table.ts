@@ -1,19 +1,39 @@
 /**
- * The remap table: main block -> slot, a chained hash table in typed arrays. Vocabulary is dm-remap's: `load` is
- * remaps * 100 / buckets; above 150 the buckets double, below 50 they halve, never under 64.
+ * The remap table: main block -> slot, a hash table of chains. Vocabulary is dm-remap's: `load` is remaps * 100 / buckets;
+ * above the grow load (150) the buckets double, below the shrink load (50) they halve, never under the minimum (64).
+ *
+ * An entry is the record of its slot, so the table itself has nothing but the heads of its chains. It is resized bucket by
+ * bucket (linear hashing): doubling from n, bucket b is split into b and b + n, halving to n, bucket b + n is put back into
+ * b. `#split` says how far that has come, and every change of the table does a little of it, so no request waits for it.
  *
  * Beside it stands a count of remaps for each region of the disk, so that a request which touches no remapped block
  * costs one or two array reads instead of a lookup for every block.
  */
+import type { SlotRecords } from '../spare/slot-records.js'
 import type { MainBlock, SlotNumber } from '../util/units.js'
+import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
-const BUCKETS_MIN = 64
-const LOAD_MAX = 150
-const LOAD_MIN = 50
-/** Blocks in a region: 1,024 of 4 KiB make 4 MiB. */
-const REGION_BLOCKS = 1024
-/** End of a chain. Entry numbers are stored plus one, so that zeroed arrays are empty ones. */
+/** Bucket heads lie in chunks that never move, like the records of the slots. */
+const CHUNK_BITS = 16
+const CHUNK_BUCKETS = 1 << CHUNK_BITS
+const BUCKET_MASK = CHUNK_BUCKETS - 1
+/** A bucket number has 32 bits while the table is resized. 2^31 buckets with 4,294,967,295 remaps make a load of 200. */
+const BUCKETS_MAX = 2 ** 31
+/**
+ * Buckets moved with each change of the table. Doubling begins when the load passes 150, and as many buckets as there are must
+ * be split before it passes 300: two thirds of a bucket for each remap added would do.
+ */
+const BUCKETS_PER_CHANGE = 4
+
+/** A resize of no more buckets than this is done at once: it takes less time than a request. */
+const SMALL_BUCKETS = 1024
+
+/** Blocks in a region at least: 1,024 of 4 KiB make 4 MiB. On long disks regions are longer, so that there are not too many. */
+const REGION_BLOCKS_MIN = 1024
+const REGIONS_MAX = 2 ** 20
+
 const NONE = 0
+const WORD_RANGE = 0x1_0000_0000
 
 export interface Resize {
   readonly from: number
@@ -21,45 +41,100 @@ export interface Resize {
   readonly count: number
 }
 
+export interface ResizeListener {
+  began(resize: Resize): void
+  /** When the last bucket has been moved. */
+  completed(resize: Resize): void
+}
+
+export interface RemapTableOptions {
+  readonly settings?: TableSettings
+  readonly listener?: ResizeListener
+  /** Remaps that it is about to be filled with: so many do not resize it. */
+  readonly expected?: number
+}
+
+const IGNORED: ResizeListener = { began: () => undefined, completed: () => undefined }
+
 export class RemapTable {
-  readonly #onResize: (resize: Resize) => void
+  readonly #records: SlotRecords
+  readonly #listener: ResizeListener
+  readonly #regionBlocks: number
   readonly #regions: Uint32Array
-  #buckets = new Uint32Array(BUCKETS_MIN)
-  #next = new Uint32Array(BUCKETS_MIN)
-  #blocks = new Float64Array(BUCKETS_MIN)
-  #slots = new Uint32Array(BUCKETS_MIN)
-  #free = NONE
-  #entries = 0
+  readonly #chunks: Uint32Array[] = [new Uint32Array(CHUNK_BUCKETS)]
+  #settings: TableSettings
+  /** Buckets below it come in pairs, b and b + #base; 0 while the table is not being resized. */
+  #split = 0
+  /** Number of buckets but for those that are there twice. A power of two. */
+  #base: number
+  #direction: 'none' | 'grow' | 'shrink' = 'none'
+  #resize: Resize | undefined
   #count = 0
+  #marks = 0
   #resizes = 0
 
   /** @param blocks number of blocks on the main disk */
-  constructor(blocks: number, onResize: (resize: Resize) => void = () => undefined) {
-    this.#regions = new Uint32Array(Math.ceil(blocks / REGION_BLOCKS))
-    this.#onResize = onResize
+  constructor(blocks: number, records: SlotRecords, options: RemapTableOptions = {}) {
+    const { settings = TABLE_SETTINGS_DEFAULT, listener = IGNORED, expected = 0 } = options
+    this.#records = records
+    this.#settings = settings
+    this.#listener = listener
+    this.#base = settings.bucketsMin
+    while (expected * 100 > this.#base * settings.growLoad && this.#base < BUCKETS_MAX) this.#base *= 2
+    this.#regionBlocks = Math.max(REGION_BLOCKS_MIN, 2 ** Math.ceil(Math.log2(blocks / REGIONS_MAX)))
+    this.#regions = new Uint32Array(Math.ceil(blocks / this.#regionBlocks))
+    this.#ensureBuckets(this.#base)
   }
 
   get count(): number {
     return this.#count
   }
 
+  /** What the table has, or will have when the resize that is under way is complete. */
   get buckets(): number {
-    return this.#buckets.length
+    return this.#resize?.to ?? this.#base
   }
 
   get load(): number {
-    return Math.floor((this.#count * 100) / this.#buckets.length)
+    return Math.floor((this.#count * 100) / this.buckets)
   }
 
+  /** Resizes begun. */
   get resizes(): number {
     return this.#resizes
   }
 
+  get isResizing(): boolean {
+    return this.#direction !== 'none'
+  }
+
+  get settings(): TableSettings {
+    return this.#settings
+  }
+
+  /** Bytes allocated for buckets and regions; the entries are the records of the slots. */
+  get bytes(): number {
+    return this.#chunks.reduce((sum, chunk) => sum + chunk.byteLength, this.#regions.byteLength)
+  }
+
+  /** Takes effect bit by bit, with the changes of the table that follow, or with calls of `resizeStep`. */
+  configure(settings: TableSettings): void {
+    this.#settings = settings
+    this.#adapt()
+  }
+
+  /** Moves up to so many buckets of a resize that is under way. @returns whether there is more to do */
+  resizeStep(buckets: number): boolean {
+    for (let n = 0; n < buckets && this.#direction !== 'none'; n++) this.#moveBucket()
+    this.#adapt()
+    return this.isResizing
+  }
+
   /** Whether any of the `count` blocks from `first` may be remapped. Never wrong when it says no. */
   mayTouch(first: MainBlock, count: number): boolean {
-    if (this.#count === 0) return false
-    const last = Math.floor((first + count - 1) / REGION_BLOCKS)
-    for (let region = Math.floor(first / REGION_BLOCKS); region <= last; region++) {
+    if (this.#count + this.#marks === 0) return false
+    const last = Math.floor((first + count - 1) / this.#regionBlocks)
+    for (let region = Math.floor(first / this.#regionBlocks); region <= last; region++) {
       if (this.#regions[region] !== 0) return true
     }
     return false
@@ -67,126 +142,214 @@ export class RemapTable {
 
   /** The first block, from `block` on, that lies in a region with remaps; beyond the disk when there is none. */
   skipUnmapped(block: MainBlock): number {
-    let region = Math.floor(block / REGION_BLOCKS)
+    let region = Math.floor(block / this.#regionBlocks)
     if (this.#regions[region] !== 0) return block
     while (this.#regions[region] === 0) region++
-    return region * REGION_BLOCKS
+    return region * this.#regionBlocks
+  }
+
+  /** Makes `mayTouch` say yes for these blocks, remapped or not, until `unmark`: somebody wants to see their requests. */
+  mark(first: MainBlock, count: number): void {
+    this.#countMarks(first, count, 1)
+  }
+
+  unmark(first: MainBlock, count: number): void {
+    this.#countMarks(first, count, -1)
   }
 
   lookup(block: MainBlock): SlotNumber | undefined {
-    const entry = this.#find(block)
-    return entry === NONE ? undefined : (this.#slots[entry - 1] as SlotNumber)
+    const low = block >>> 0
+    const high = (block / WORD_RANGE) >>> 0
+    const bucket = this.#bucketOf(hash(low, high))
+    const head = this.#chunks[bucket >>> CHUNK_BITS]?.[bucket & BUCKET_MASK] ?? NONE
+    if (head === NONE) return undefined
+    const found = this.#records.find(head, low, high)
+    return found === NONE ? undefined : ((found - 1) as SlotNumber)
   }
 
-  /** Sets the slot of `block`, whether or not it had one. */
+  /** Sets the slot of `block`, whether or not it had one. The record of the slot must name `block` already. */
   set(block: MainBlock, slot: SlotNumber): void {
-    const existing = this.#find(block)
-    if (existing !== NONE) {
-      this.#slots[existing - 1] = slot
-      return
-    }
-    const entry = this.#takeEntry()
-    this.#blocks[entry - 1] = block
-    this.#slots[entry - 1] = slot
-    this.#link(entry, block)
-    this.#count++
+    const bucket = this.#bucketOfBlock(block)
+    if (this.#unlink(bucket, block)) this.#countRegion(block, -1)
+    else this.#count++
+    this.#records.setLink(slot, this.#head(bucket))
+    this.#setHead(bucket, slot + 1)
     this.#countRegion(block, 1)
-    this.#adapt()
+    if (this.isResizing) this.#moveBuckets()
+    else this.#growIfFull()
   }
 
-  /** @returns whether there was a remap to remove */
+  /** Before the record of its slot changes. @returns whether there was a remap to remove */
   delete(block: MainBlock): boolean {
-    const bucket = this.#bucketOf(block)
-    let previous = NONE
-    let entry = this.#buckets[bucket] ?? NONE
-    while (entry !== NONE && this.#blocks[entry - 1] !== block) {
-      previous = entry
-      entry = this.#next[entry - 1] ?? NONE
-    }
-    if (entry === NONE) return false
-    const rest = this.#next[entry - 1] ?? NONE
-    if (previous === NONE) this.#buckets[bucket] = rest
-    else this.#next[previous - 1] = rest
-    this.#next[entry - 1] = this.#free
-    this.#free = entry
+    if (!this.#unlink(this.#bucketOfBlock(block), block)) return false
     this.#count--
     this.#countRegion(block, -1)
-    this.#adapt()
+    if (this.isResizing) this.#moveBuckets()
+    else this.#shrinkIfEmpty()
     return true
   }
 
-  /** All remaps in no particular order. */
+  /** All remaps in no particular order. The table must not change meanwhile. */
   *entries(): Generator<[MainBlock, SlotNumber]> {
-    for (const head of this.#buckets) {
-      for (let entry = head; entry !== NONE; entry = this.#next[entry - 1] ?? NONE) {
-        yield [this.#blocks[entry - 1] as MainBlock, this.#slots[entry - 1] as SlotNumber]
+    for (let bucket = 0; bucket < this.#base + this.#split; bucket++) {
+      for (let link = this.#head(bucket); link !== NONE; link = this.#records.link(link - 1)) {
+        yield [this.#records.mainBlock(link - 1), (link - 1) as SlotNumber]
       }
     }
   }
 
-  #find(block: MainBlock): number {
-    let entry = this.#buckets[this.#bucketOf(block)] ?? NONE
-    while (entry !== NONE && this.#blocks[entry - 1] !== block) entry = this.#next[entry - 1] ?? NONE
-    return entry
+  // --- Buckets -----------------------------------------------------------------------------------------------------
+
+  #bucketOf(hashed: number): number {
+    const bucket = (hashed & (this.#base - 1)) >>> 0
+    return bucket < this.#split && (hashed & this.#base) !== 0 ? bucket + this.#base : bucket
   }
 
-  /** Fibonacci hashing: neighbouring blocks, the common case, spread over all buckets. */
-  #bucketOf(block: MainBlock): number {
-    const folded = (block % 0x100000000) ^ Math.floor(block / 0x100000000)
-    return (Math.imul(folded, 0x9e3779b1) >>> 0) >>> (32 - Math.log2(this.#buckets.length))
+  #bucketOfBlock(block: MainBlock): number {
+    return this.#bucketOf(hashOf(block))
   }
 
-  #link(entry: number, block: MainBlock): void {
-    const bucket = this.#bucketOf(block)
-    this.#next[entry - 1] = this.#buckets[bucket] ?? NONE
-    this.#buckets[bucket] = entry
+  #head(bucket: number): number {
+    return this.#chunks[bucket >>> CHUNK_BITS]?.[bucket & BUCKET_MASK] ?? NONE
   }
 
-  #takeEntry(): number {
-    if (this.#free !== NONE) {
-      const entry = this.#free
-      this.#free = this.#next[entry - 1] ?? NONE
-      return entry
+  #setHead(bucket: number, link: number): void {
+    const chunk = this.#chunks[bucket >>> CHUNK_BITS]
+    if (chunk) chunk[bucket & BUCKET_MASK] = link
+  }
+
+  #unlink(bucket: number, block: MainBlock): boolean {
+    let previous = NONE
+    for (let link = this.#head(bucket); link !== NONE; link = this.#records.link(link - 1)) {
+      if (this.#records.mainBlock(link - 1) === block) {
+        const rest = this.#records.link(link - 1)
+        if (previous === NONE) this.#setHead(bucket, rest)
+        else this.#records.setLink(previous - 1, rest)
+        return true
+      }
+      previous = link
     }
-    if (this.#entries === this.#next.length) this.#growEntries()
-    return ++this.#entries
+    return false
   }
 
-  #growEntries(): void {
-    const capacity = this.#next.length * 2
-    const grow = <T extends Uint32Array | Float64Array>(from: T, to: T): T => {
-      to.set(from)
-      return to
-    }
-    this.#next = grow(this.#next, new Uint32Array(capacity))
-    this.#blocks = grow(this.#blocks, new Float64Array(capacity))
-    this.#slots = grow(this.#slots, new Uint32Array(capacity))
+  #ensureBuckets(count: number): void {
+    while (this.#chunks.length * CHUNK_BUCKETS < count) this.#chunks.push(new Uint32Array(CHUNK_BUCKETS))
   }
+
+  // --- Regions -----------------------------------------------------------------------------------------------------
 
   #countRegion(block: MainBlock, change: 1 | -1): void {
-    const region = Math.floor(block / REGION_BLOCKS)
+    const region = Math.floor(block / this.#regionBlocks)
     this.#regions[region] = (this.#regions[region] ?? 0) + change
   }
 
-  #adapt(): void {
-    let buckets = this.#buckets.length
-    while ((this.#count * 100) / buckets > LOAD_MAX) buckets *= 2
-    while (buckets > BUCKETS_MIN && (this.#count * 100) / buckets < LOAD_MIN) buckets /= 2
-    if (buckets !== this.#buckets.length) this.#resize(buckets)
+  #countMarks(first: MainBlock, count: number, change: 1 | -1): void {
+    const last = Math.floor((first + count - 1) / this.#regionBlocks)
+    for (let region = Math.floor(first / this.#regionBlocks); region <= last; region++) {
+      this.#regions[region] = (this.#regions[region] ?? 0) + change
+      this.#marks += change
+    }
   }
 
-  #resize(buckets: number): void {
-    const from = this.#buckets.length
-    const chains = this.#buckets
-    this.#buckets = new Uint32Array(buckets)
-    for (const head of chains) {
-      for (let entry = head; entry !== NONE;) {
-        const next = this.#next[entry - 1] ?? NONE
-        this.#link(entry, this.#blocks[entry - 1] as MainBlock)
-        entry = next
-      }
+  // --- Resizing ----------------------------------------------------------------------------------------------------
+
+  #moveBuckets(): void {
+    for (let n = 0; n < BUCKETS_PER_CHANGE && this.isResizing; n++) this.#moveBucket()
+  }
+
+  #adapt(): void {
+    if (!this.isResizing) this.#growIfFull()
+    if (!this.isResizing) this.#shrinkIfEmpty()
+  }
+
+  #growIfFull(): void {
+    const { bucketsMin, growLoad } = this.#settings
+    const from = this.#base
+    if ((this.#count * 100 > from * growLoad || from < bucketsMin) && from < BUCKETS_MAX) {
+      this.#begin('grow', from, from * 2)
     }
+  }
+
+  #shrinkIfEmpty(): void {
+    const { bucketsMin, shrinkLoad } = this.#settings
+    const from = this.#base
+    if (this.#count * 100 < from * shrinkLoad && from > bucketsMin) this.#begin('shrink', from, from / 2)
+  }
+
+  #begin(direction: 'grow' | 'shrink', from: number, to: number): void {
+    this.#direction = direction
+    this.#resize = { from, to, count: this.#count }
     this.#resizes++
-    this.#onResize({ from, to: buckets, count: this.#count })
+    if (direction === 'shrink') {
+      this.#base = to
+      this.#split = to
+    }
+    this.#listener.began(this.#resize)
+    while (this.isResizing && this.#base <= SMALL_BUCKETS) this.#moveBucket()
+  }
+
+  #moveBucket(): void {
+    if (this.#direction === 'grow') {
+      this.#splitBucket(this.#split++)
+      if (this.#split === this.#base) {
+        this.#base *= 2
+        this.#complete()
+      }
+    } else {
+      this.#mergeBucket(--this.#split)
+      if (this.#split === 0) this.#complete()
+    }
+  }
+
+  /** Sends the entries of a bucket to it or to its new partner. */
+  #splitBucket(bucket: number): void {
+    const partner = bucket + this.#base
+    this.#ensureBuckets(partner + 1)
+    let stay = NONE
+    let go = NONE
+    for (let link = this.#head(bucket); link !== NONE;) {
+      const next = this.#records.link(link - 1)
+      const goes = (hashOf(this.#records.mainBlock(link - 1)) & this.#base) !== 0
+      this.#records.setLink(link - 1, goes ? go : stay)
+      if (goes) go = link
+      else stay = link
+      link = next
+    }
+    this.#setHead(bucket, stay)
+    this.#setHead(partner, go)
+  }
+
+  /** Puts the entries of its partner behind those of a bucket. */
+  #mergeBucket(bucket: number): void {
+    const partner = bucket + this.#base
+    const moved = this.#head(partner)
+    this.#setHead(partner, NONE)
+    if (moved !== NONE) {
+      let last = moved
+      for (let next = this.#records.link(last - 1); next !== NONE; next = this.#records.link(last - 1)) last = next
+      this.#records.setLink(last - 1, this.#head(bucket))
+      this.#setHead(bucket, moved)
+    }
+    const needed = Math.max(1, Math.ceil((this.#base + this.#split) / CHUNK_BUCKETS))
+    if (this.#chunks.length > needed) this.#chunks.length = needed
+  }
+
+  #complete(): void {
+    const resize = this.#resize
+    this.#direction = 'none'
+    this.#resize = undefined
+    this.#split = 0
+    if (resize) this.#listener.completed(resize)
+    this.#adapt()
   }
 }
+
+/** Of the low 32 bits of a block number and the rest. Every bit counts: buckets are taken from the lowest ones. */
+function hash(low: number, high: number): number {
+  let mixed = low ^ Math.imul(high, 0x9e3779b1)
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85ebca6b)
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2ae35)
+  return mixed ^ (mixed >>> 16)
+}
+
+const hashOf = (block: MainBlock): number => hash(block >>> 0, (block / WORD_RANGE) >>> 0)

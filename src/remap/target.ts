@@ -28,16 +28,21 @@ import { Placement } from './placement.js'
 import { judge, type ReadPolicy } from './policy.js'
 import { Repair } from './repair.js'
 import { newStatistics, type Statistics } from './statistics.js'
+import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
 
 export interface RemapTargetOptions {
   readonly main: Device
   readonly spare: Spare
   readonly policy: ReadPolicy
+  /** dm-remap's if absent. */
+  readonly tableSettings?: TableSettings | undefined
   readonly emit: RemapEventSink
   readonly log: Log
 }
 
+/** Buckets of the table that are moved in one turn of the event loop: some tens of microseconds. */
+const BUCKETS_PER_TURN = 128
 /** Zeros are written in steps of this length where the disk cannot write them by itself. */
 const ZERO_STEP = 4 * MiB
 
@@ -65,11 +70,7 @@ export class RemapTarget implements Device {
       this.#updateLevels()
       options.emit(event, data)
     }
-    this.table = new RemapTable(Math.ceil(main.size / spare.blockSize), ({ from, to, count }) => {
-      log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
-      log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
-      emit('TABLE_RESIZED', { from, to, remaps: count })
-    })
+    this.table = newTable(options, emit)
     const generation = this.#fillTable()
     this.placement = new Placement(spare, this.table, generation, emit, log)
     this.#repair = new Repair({ ...options, emit, placement: this.placement, statistics: this.statistics })
@@ -435,6 +436,34 @@ export class RemapTarget implements Device {
     }
     return highest + 1
   }
+}
+
+/** What a table still has to move goes on in the background, so that a resize ends even if nothing changes any more. */
+function newTable({ main, spare, tableSettings, log }: RemapTargetOptions, emit: RemapEventSink): RemapTable {
+  const table: RemapTable = new RemapTable(Math.ceil(main.size / spare.blockSize), spare.slots.records, {
+    ...(tableSettings && { settings: tableSettings }),
+    expected: spare.slots.countUsed(),
+    listener: {
+      began: ({ from, to, count }) => {
+        log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)
+        goOn()
+      },
+      completed: ({ from, to, count }) => {
+        log.info(`Hash table resize complete: ${from} -> ${to} buckets`)
+        emit('TABLE_RESIZED', { from, to, remaps: count })
+      },
+    },
+  })
+  let isGoingOn = false
+  const step = (): void => {
+    isGoingOn = table.resizeStep(BUCKETS_PER_TURN)
+    if (isGoingOn) setImmediate(step)
+  }
+  const goOn = (): void => {
+    if (!isGoingOn) setImmediate(step)
+    isGoingOn = true
+  }
+  return table
 }
 
 /** Waits for all of them, then fails with the first error: nothing is in flight any more when the lock is released. */

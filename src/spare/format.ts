@@ -308,12 +308,6 @@ export function writeSlot(page: Buffer, index: number, slot: Slot): void {
   page.writeBigUInt64LE(slot.lostMask, at + S.lostMask)
 }
 
-/** Whether any sector of the slot is lost, without making a bigint: this stands in the path of every remapped read. */
-export function slotHasLost(page: Buffer, index: number): boolean {
-  const at = P.slots + index * SLOT_SIZE + S.lostMask
-  return page.readUInt32LE(at) !== 0 || page.readUInt32LE(at + 4) !== 0
-}
-
 export const slotState = (page: Buffer, index: number): SlotState =>
   SLOT_STATES[page.readUInt8(P.slots + index * SLOT_SIZE + S.state)] ?? 'retired'
 

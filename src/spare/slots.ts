@@ -1,6 +1,6 @@
 /**
- * The slot table: which main block every spare data block stands for. It lives in memory as the very pages that are on
- * the disk, and is changed by commits only. Durability order of a commit (promise P4):
+ * The slot table: which main block every spare data block stands for. It lives in memory as records, of which the pages are
+ * made that go to the disk, and is changed by commits only. Durability order of a commit (promise P4):
  *
  *   1. flush                     the data blocks that the new slots point to are durable
  *   2. write pages, copy 0; flush
@@ -17,11 +17,10 @@
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
-import { slotNumber, type SlotNumber } from '../util/units.js'
+import { mainBlock, slotNumber, type SlotNumber } from '../util/units.js'
 import { choosePage, type BadCopy, type PageChoice, type TableAge } from './choose.js'
 import {
   emptyPage,
-  indexInPage,
   PAGE_SIZE,
   pageHeaderSequence,
   pageOf,
@@ -29,7 +28,6 @@ import {
   readSlot,
   sealPage,
   SLOT_TABLE_COPIES,
-  slotHasLost,
   SLOTS_PER_PAGE,
   slotState,
   writeSlot,
@@ -39,6 +37,7 @@ import {
   type SlotTableRecord,
   type StaleRun,
 } from './format.js'
+import { MAIN_BLOCK_MAX, SlotRecords } from './slot-records.js'
 import { StaleCopies } from './stale-copies.js'
 
 export interface SlotUpdate {
@@ -84,7 +83,11 @@ export class SlotTable {
   readonly #geometry: Geometry
   readonly #uuid: Buffer
   readonly #log: Log
-  readonly #pages: Buffer[] = []
+  readonly records: SlotRecords
+  /** Number of the first slot among the records, which several spares may share. */
+  readonly #base: number
+  /** Sequence numbers of the pages that are initialised, which are the first ones of the table. */
+  readonly #sequences: number[] = []
   /** Sequence numbers of pages whose sequence number in memory may be ahead of the disk. */
   readonly #durable = new Map<number, number>()
   /** Set by the owner of the header; until then there is none that could know of anything. */
@@ -95,20 +98,22 @@ export class SlotTable {
   #queue: Commit[] = []
   #committing = false
 
-  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log) {
+  constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
+    this.records = records
+    this.#base = base
     this.#device = device
     this.#geometry = geometry
     this.#uuid = uuid
     this.#log = log
   }
 
-  /** Pages in memory, which are the first ones of the table; slots beyond were never used and are free. */
+  /** Slots in pages beyond were never used and are free. */
   get initialisedPages(): number {
-    return this.#pages.length
+    return this.#sequences.length
   }
 
   get initialisedSlots(): number {
-    return Math.min(this.#pages.length * SLOTS_PER_PAGE, this.#geometry.slots)
+    return Math.min(this.#sequences.length * SLOTS_PER_PAGE, this.#geometry.slots)
   }
 
   /** Whether the page of this slot is initialised. */
@@ -117,22 +122,22 @@ export class SlotTable {
   }
 
   get(number: SlotNumber): Slot {
-    return readSlot(this.#page(number), indexInPage(number))
+    this.#assertInitialised(number)
+    return this.records.get(this.#record(number))
   }
 
   state(number: SlotNumber): SlotState {
-    if (number >= this.initialisedSlots) return 'free'
-    return slotState(this.#page(number), indexInPage(number))
+    return this.records.state(this.#record(number))
   }
 
   hasLost(number: SlotNumber): boolean {
-    return slotHasLost(this.#page(number), indexInPage(number))
+    return this.records.hasLost(this.#record(number))
   }
 
   /** Number of slots that are not free. */
   countUsed(): number {
     let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (this.state(slotNumber(n)) !== 'free') used++
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.records.isFree(this.#record(n))) used++
     return used
   }
 
@@ -141,7 +146,7 @@ export class SlotTable {
     const end = this.initialisedSlots
     for (let n = 0; n < end; n++) {
       const number = slotNumber(n)
-      if (this.state(number) !== 'free') yield { number, slot: this.get(number) }
+      if (!this.records.isFree(this.#record(number))) yield { number, slot: this.records.get(this.#record(number)) }
     }
   }
 
@@ -155,19 +160,18 @@ export class SlotTable {
     for (let first = 0; first < pages; first += PAGES_PER_STEP) {
       const choices = await this.#choose(first, Math.min(PAGES_PER_STEP, pages - first))
       for (const [n, choice] of choices.entries()) {
-        this.#pages.push(choice.kind === 'chosen' ? choice.page : emptyPage())
+        this.#take(choice.kind === 'chosen' ? choice.page : emptyPage())
         if (choice.bad.length > 0) findings.push({ page: first + n, bad: choice.bad, lost: choice.kind === 'lost' })
       }
     }
     const beyond = await this.#choose(pages, Math.min(PAGES_BEYOND, this.#geometry.slotPages - pages))
-    const seen = [...this.#pages, ...beyond.flatMap((choice) => (choice.kind === 'chosen' ? [choice.page] : []))]
-    for (const page of seen) this.#headerSequenceSeen = Math.max(this.#headerSequenceSeen, pageHeaderSequence(page))
+    for (const choice of beyond) if (choice.kind === 'chosen') this.#noteAge(choice.page)
     return findings
   }
 
   /** What the pages that were read say of their age. */
   get age(): TableAge {
-    return { sequenceSum: this.#sequenceSum(this.#pages.length), headerSequence: this.#headerSequenceSeen }
+    return { sequenceSum: this.#sequenceSum(this.#sequences.length), headerSequence: this.#headerSequenceSeen }
   }
 
   /** For the header: what it is to know of the first `pages` pages. @throws DeviceError when it has not enough room */
@@ -179,7 +183,7 @@ export class SlotTable {
 
   #sequenceSum(pages: number): number {
     let sum = 0
-    for (let n = 0; n < pages; n++) sum += this.#durable.get(n) ?? pageSequence(this.#pageAt(n))
+    for (let n = 0; n < pages; n++) sum += this.#durable.get(n) ?? this.#sequence(n)
     return sum
   }
 
@@ -193,7 +197,7 @@ export class SlotTable {
       const isBad = ({ bad }: PageFinding): boolean => bad.some((entry) => entry.copy === copy)
       const pages = repairable.filter(isBad).map(({ page }) => ({
         number: page,
-        sequence: pageSequence(this.#pageAt(page)),
+        sequence: this.#sequence(page),
       }))
       const { failed } = await this.#writeCopy(copy, pages)
       for (const { number } of pages) {
@@ -209,15 +213,15 @@ export class SlotTable {
    * header afterwards, and only then commits slots in them. @throws DeviceError
    */
   async initialise(pages: number): Promise<void> {
-    const first = this.#pages.length
+    const first = this.#sequences.length
     assert(pages <= this.#geometry.slotPages, `slot page ${pages - 1} lies outside the table`)
-    for (let page = first; page < pages; page++) this.#pages.push(emptyPage())
+    for (let page = first; page < pages; page++) this.#sequences.push(0)
     try {
       for (let from = first; from < pages; from += PAGES_PER_STEP) {
         await this.#writePages(range(from, Math.min(from + PAGES_PER_STEP, pages)))
       }
     } catch (error) {
-      this.#pages.length = first
+      this.#sequences.length = first
       throw error
     }
   }
@@ -249,11 +253,30 @@ export class SlotTable {
     this.#committing = false
   }
 
-  /** Changes the pages in memory. @returns the pages touched, each once */
+  /** The next page as the disk has it. */
+  #take(page: Buffer): void {
+    const first = this.#sequences.length * SLOTS_PER_PAGE
+    this.#sequences.push(pageSequence(page))
+    this.#noteAge(page)
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      if (slotState(page, n) === 'free') continue
+      const slot = readSlot(page, n)
+      // What no disk has stays what no disk has: a page with a good checksum may still say anything.
+      const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
+      this.records.put(this.#record(first + n), { ...slot, mainBlock: block })
+    }
+  }
+
+  #noteAge(page: Buffer): void {
+    this.#headerSequenceSeen = Math.max(this.#headerSequenceSeen, pageHeaderSequence(page))
+  }
+
+  /** Changes the records. @returns the pages touched, each once */
   #apply(updates: readonly SlotUpdate[]): number[] {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
-      writeSlot(this.#page(number), indexInPage(number), slot)
+      this.#assertInitialised(number)
+      this.records.put(this.#record(number), slot)
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)
@@ -261,8 +284,9 @@ export class SlotTable {
 
   /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
   async #writePages(numbers: readonly number[]): Promise<void> {
-    const pages = numbers.map((number) => ({ number, sequence: pageSequence(this.#pageAt(number)) + 1 }))
+    const pages = numbers.map((number) => ({ number, sequence: this.#sequence(number) + 1 }))
     for (const { number, sequence } of pages) {
+      this.#sequences[number] = sequence
       if (!this.#durable.has(number)) this.#durable.set(number, sequence - 1)
     }
     const late = COPIES.map((copy) => pages.filter(({ number }) => this.#stale.has(copy, number)))
@@ -322,9 +346,7 @@ export class SlotTable {
 
   /** In one write, and page by page when that fails, so that one bad sector costs one page. */
   async #writeRun(copy: number, run: readonly PageWrite[], failed: Map<number, DeviceError>): Promise<void> {
-    const chunks = run.map(({ number, sequence }) =>
-      sealPage(this.#pageAt(number), { uuid: this.#uuid, page: number, copy }, sequence, this.header.sequence),
-    )
+    const chunks = run.map((page) => this.#sealedPage(copy, page))
     try {
       await this.#device.write(this.#pageOffset(copy, run[0]?.number ?? 0), chunks)
     } catch (error) {
@@ -335,6 +357,16 @@ export class SlotTable {
         for (const { number } of run) failed.set(number, error)
       }
     }
+  }
+
+  #sealedPage(copy: number, { number, sequence }: PageWrite): Buffer {
+    const page = emptyPage()
+    const first = number * SLOTS_PER_PAGE
+    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+      const record = this.#record(first + n)
+      if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
+    }
+    return sealPage(page, { uuid: this.#uuid, page: number, copy }, sequence, this.header.sequence)
   }
 
   async #choose(first: number, count: number): Promise<PageChoice[]> {
@@ -376,14 +408,16 @@ export class SlotTable {
     return (this.#geometry.slotTableOffsets[copy] ?? 0) + page * PAGE_SIZE
   }
 
-  #page(number: SlotNumber): Buffer {
-    return this.#pageAt(pageOf(number))
+  #sequence(page: number): number {
+    return this.#sequences[page] ?? 0
   }
 
-  #pageAt(page: number): Buffer {
-    const buffer = this.#pages[page]
-    assert(buffer !== undefined, `slot page ${page} is not initialised`)
-    return buffer
+  #record(number: number): SlotNumber {
+    return slotNumber(this.#base + number)
+  }
+
+  #assertInitialised(number: SlotNumber): void {
+    assert(this.has(number), `slot ${number} is not initialised`)
   }
 }
 

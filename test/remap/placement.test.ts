@@ -22,7 +22,7 @@ async function newPlacement(size = 9 * MiB) {
   const geometry = (await Spare.open(memory, silentLog)).geometry
   const device = new RecordingDevice(faults, (offset) => placeOf(offset, geometry), log)
   const spare = await Spare.open(device, silentLog)
-  const table = new RemapTable(256)
+  const table = new RemapTable(256, spare.slots.records)
   const tell = table.set.bind(table)
   table.set = (block, slot) => {
     log.push(`table ${block} -> ${slot}`)
