@@ -6,6 +6,7 @@ import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
+import { replicaCommand } from './replica.js'
 import { serveCommand } from './serve.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
@@ -30,6 +31,7 @@ for (const command of [
   statusCommand(),
   statsCommand(),
   remapsCommand(),
+  replicaCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {

@@ -9,6 +9,7 @@ import { reportError } from './exit.js'
 import type { ClientAddresses } from './listen.js'
 import {
   BLOCK_SIZE_HELP,
+  DISK_HELP,
   mainOption,
   parseBlockSize,
   parseCount,
@@ -42,6 +43,8 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly ioTimeout?: number
   readonly onTimeout: 'eio' | 'remap'
   readonly stopTimeout: number
+  readonly replica?: string
+  readonly replicaInSync?: boolean
   readonly acceptMain?: boolean
   readonly supervise?: boolean
   readonly verbose?: boolean
@@ -74,6 +77,12 @@ const withoutTls = (): Command =>
         .default('eio'),
     )
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
+    .addOption(
+      new Option('--replica <replica>', `a copy of what is served, to heal what main loses: ${DISK_HELP}`).argParser(
+        parseLocation,
+      ),
+    )
+    .option('--replica-in-sync', 'something else writes to the replica what is written here, so all of it is current')
     .option('--io-timeout <seconds>', 'give up what the main disk has not answered by then', parseSeconds)
     .addOption(
       new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
@@ -146,6 +155,8 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     throw new UsageError('--spare is given more than once, and serve takes one spare')
   if (options.blockSize !== undefined && !options.create)
     throw new UsageError('--block-size goes with --create: a formatted spare keeps the block size that it has')
+  if (options.replicaInSync && options.replica === undefined)
+    throw new UsageError('--replica-in-sync goes with --replica')
   if (options.create && options.readOnly)
     throw new UsageError('--create does not go with --read-only, which writes nothing')
   return {
@@ -160,6 +171,8 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     acceptMain: options.acceptMain ?? false,
     ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
     onTimeout: options.onTimeout,
+    replica: options.replica,
+    replicaInSync: options.replicaInSync ?? false,
     stopTimeoutMs: options.stopTimeout * 1000,
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     log: stderrLog(options.verbose ? 'debug' : 'info'),

@@ -10,6 +10,8 @@ import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import { Replica } from '../remap/replica.js'
+import { admitReplica, noteUnchanged, openReplica } from '../remap/replica-open.js'
 import { guarded, type TimeoutPolicy } from '../remap/guard.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -44,6 +46,8 @@ export interface SessionOptions {
   readonly ioTimeoutMs: number | undefined
   readonly onTimeout: TimeoutPolicy
   readonly stopTimeoutMs: number
+  readonly replica: string | undefined
+  readonly replicaInSync: boolean
   readonly log: Log
 }
 
@@ -140,11 +144,14 @@ class Session {
   async untilStopped(): Promise<void> {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
-    await stopWithin(
-      this.#options.stopTimeoutMs,
-      this.#server.close().then(() => this.#pair.close()),
-    )
+    await stopWithin(this.#options.stopTimeoutMs, this.#close())
     this.#options.log.info('stopped')
+  }
+
+  async #close(): Promise<void> {
+    await this.#server.close()
+    await noteUnchanged(this.#pair.target)
+    await this.#pair.close()
   }
 }
 
@@ -206,24 +213,55 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     spareReadOnly: options.readOnly,
     log: options.log,
   })
-  const disks = { ...opened, main: guardedMain(opened.main, options, emit) }
+  const disks = { ...opened, main: guardedDisk('main', opened.main, options, emit) }
+  let replica: OpenedDisk | undefined
   try {
     if (options.create) await createIfBlank(disks, options)
-    const { policy, acceptMain, log } = options
-    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
+    replica = await openReplicaOf(disks, options, emit)
+    const { policy, acceptMain, log, replicaInSync } = options
+    const state = replicaInSync ? 'in-sync' : 'stale'
+    const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
+    const pair = await Pair.open(disks, { policy, acceptMain, log, emit, replica: copy })
     warnOfBlockSize(options, pair)
+    await admitReplicaOf(pair, options)
     return pair
   } catch (error) {
     await disks.main.device.close()
     await disks.spare.device.close()
+    await replica?.device.close()
     throw error
   }
 }
 
-function guardedMain(main: OpenedDisk, options: SessionOptions, emit: RemapEventSink): OpenedDisk {
-  const { ioTimeoutMs, onTimeout, log } = options
-  if (ioTimeoutMs === undefined) return main
-  return guarded(main, { disk: 'main', timeoutMs: ioTimeoutMs, onTimeout, emit, log })
+async function openReplicaOf(
+  disks: PairDisks,
+  options: SessionOptions,
+  emit: RemapEventSink,
+): Promise<OpenedDisk | undefined> {
+  const { replica, ioTimeoutMs, log } = options
+  if (replica === undefined) return undefined
+  const opened = await openReplica(replica, disks, { mayHang: ioTimeoutMs !== undefined, log })
+  return guardedDisk('replica', opened, options, emit)
+}
+
+/** A pair that is open already is closed as it should be when its replica is refused. */
+async function admitReplicaOf(pair: Pair, { log }: SessionOptions): Promise<void> {
+  try {
+    await admitReplica(pair.target, log)
+  } catch (error) {
+    if (!pair.target.readOnly) await pair.target.spare.markClean(pair.target.spare.header.notes.main)
+    throw error
+  }
+}
+
+function guardedDisk(
+  disk: 'main' | 'replica',
+  opened: OpenedDisk,
+  { ioTimeoutMs, onTimeout, log }: SessionOptions,
+  emit: RemapEventSink,
+): OpenedDisk {
+  if (ioTimeoutMs === undefined) return opened
+  return guarded(opened, { disk, timeoutMs: ioTimeoutMs, onTimeout, emit, log })
 }
 
 async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<void> {

@@ -85,6 +85,29 @@ const ADDED = {
   members: { blocks: { kind: 'size', description: 'number of blocks remapped' } },
 } as const
 
+const REPLICA = {
+  kind: 'object',
+  members: {
+    replica: {
+      kind: 'object',
+      optional: true,
+      description: 'absent: there is none',
+      members: {
+        name: { kind: 'str' },
+        state: {
+          kind: 'enum',
+          values: ['identical', 'in-sync', 'stale'],
+          description: 'stale: nothing is taken from it',
+        },
+        'changed-bytes': { kind: 'size', description: 'changed since it was identical, and not taken from it' },
+        'healed-blocks': { kind: 'size', description: 'blocks of which something was taken from it' },
+      },
+    },
+  },
+} as const
+
+export type ReplicaInfo = ValueOf<typeof REPLICA>
+
 export type Remaps = ValueOf<typeof REMAPS>
 export type Added = ValueOf<typeof ADDED>
 
@@ -146,6 +169,17 @@ export function controlCommands(subject: ControlSubject): CommandTable {
       },
       returns: ADDED,
       handler: async (args) => (await subject.ask('remap-add', args)) as Added,
+    }),
+    'query-replica': command({
+      description: 'The replica, and what may be taken from it',
+      returns: REPLICA,
+      handler: async () => (await subject.ask('query-replica', {})) as ReplicaInfo,
+    }),
+    'replica-declare': command({
+      description: 'The replica holds what is served, as of now: only what is changed later is not taken from it',
+      handler: async () => {
+        await subject.ask('replica-declare', {})
+      },
     }),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',

@@ -11,7 +11,7 @@ export const CONTROL_EVENTS = {
       'main-sector': { kind: 'size' },
       'spare-sector': { kind: 'size' },
       sectors: { kind: 'size' },
-      reason: { kind: 'enum', values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error'] },
+      reason: { kind: 'enum', values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error', 'replica'] },
       'lost-sectors': { kind: 'size' },
     },
   },

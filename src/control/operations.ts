@@ -5,9 +5,11 @@
 import { QmpReplyError } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
 import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../remap/admin.js'
+import { declareReplica } from '../remap/replica-open.js'
 import type { ReadPolicy } from '../remap/policy.js'
+import { RefusedError } from '../util/errors.js'
 import type { RemapTarget } from '../remap/target.js'
-import { REMAPS_LIMIT_DEFAULT, type Added, type Remaps } from './commands.js'
+import { REMAPS_LIMIT_DEFAULT, type Added, type Remaps, type ReplicaInfo } from './commands.js'
 
 export interface OperationsSubject {
   readonly target: RemapTarget
@@ -22,6 +24,8 @@ export type Operations = ReadonlyMap<string, (args: JsonObject) => unknown>
 export const controlOperations = (subject: OperationsSubject): Operations =>
   new Map<string, (args: JsonObject) => unknown>([
     ['query-remaps', (args) => queryRemaps(subject, args)],
+    ['query-replica', () => queryReplica(subject)],
+    ['replica-declare', () => replicaDeclare(subject)],
     ['remap-add', (args) => remapAdd(subject, args as unknown as AddArguments)],
     [
       'quit',
@@ -46,6 +50,22 @@ const describe = (range: RemapRange, target: RemapTarget): Remaps['remaps'][numb
   spare: target.spare.device.name,
   state: range.state,
 })
+
+function queryReplica({ target: { replica } }: OperationsSubject): ReplicaInfo {
+  if (!replica) return {}
+  const { device, state, changedBytes, healedBlocks } = replica
+  return { replica: { name: device.name, state, 'changed-bytes': changedBytes, 'healed-blocks': healedBlocks } }
+}
+
+async function replicaDeclare({ target }: OperationsSubject): Promise<void> {
+  if (!target.replica) throw new QmpReplyError('there is no replica: serve was started without --replica')
+  try {
+    await declareReplica(target)
+  } catch (error) {
+    if (error instanceof RefusedError) throw new QmpReplyError(error.message)
+    throw error
+  }
+}
 
 interface AddArguments {
   readonly 'main-sector': number

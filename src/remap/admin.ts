@@ -123,6 +123,9 @@ async function placeStep(
 ): Promise<void> {
   const reserved = slot === undefined ? undefined : await reserve(target.spare, slot, count)
   try {
+    const { blockSize } = target.spare
+    // Without a copy the content changes.
+    if (!copy) target.replica?.mark(first * blockSize, Math.min(count * blockSize, target.size - first * blockSize))
     const remaps: NewRemap[] = []
     for (let n = 0; n < count; n++) {
       const block = mainBlock(first + n)

@@ -6,7 +6,7 @@ export interface RemapEvents {
     'main-sector': number
     'spare-sector': number
     sectors: number
-    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error'
+    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'replica'
     'lost-sectors': number
   }
   /** A disk failed a request. `action`: what became of the request of the client. */

@@ -11,6 +11,7 @@ import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import type { RemapEventSink } from './events.js'
 import type { ReadPolicy } from './policy.js'
+import type { Replica } from './replica.js'
 import { RemapTarget } from './target.js'
 
 export interface PairDisks {
@@ -68,6 +69,7 @@ export interface FormatPairOptions {
 
 export interface OpenPairOptions {
   readonly policy: ReadPolicy
+  readonly replica?: Replica | undefined
   /** Take the main for the right one although it does not look like it. */
   readonly acceptMain: boolean
   readonly emit: RemapEventSink

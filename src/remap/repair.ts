@@ -15,6 +15,7 @@ import type { RemapEventSink } from './events.js'
 import { halve, type SparePiece } from './pieces.js'
 import { InDoubtError, SpareExhaustedError, type NewRemap, type Placement, type RemapReason } from './placement.js'
 import { judge, type ReadPolicy } from './policy.js'
+import type { Replica } from './replica.js'
 import { rescue, type Rescued } from './rescue.js'
 import { countSectors, sectorsCovered, sectorsIn, sectorsTouched } from './sector-mask.js'
 import type { Statistics } from './statistics.js'
@@ -30,6 +31,8 @@ export interface RepairParts {
   readonly spare: Spare
   readonly placement: Placement
   readonly policy: ReadPolicy
+  /** Where lost sectors may be had. */
+  readonly replica?: Replica | undefined
   readonly statistics: Statistics
   readonly emit: RemapEventSink
   readonly log: Log
@@ -103,7 +106,7 @@ export class Repair {
     const { block, start, length } = this.#blockAt(write.offset)
     const remap = { block, reason: 'write-error' as const }
     if (chunksLength(write.chunks) === length) return { ...remap, content: write.chunks, lostMask: 0n }
-    const rest = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    const rest = await this.#healed(start, await rescue(this.#parts.main, start, length, this.#parts.policy))
     return { ...remap, ...this.#overlay(rest, write.offset - start, write.chunks, write.offset) }
   }
 
@@ -177,8 +180,9 @@ export class Repair {
   async #readBadBlock(offset: number, into: Buffer, error: DeviceError): Promise<void> {
     this.#parts.statistics.mainReadErrors++
     const { block, start, length } = this.#blockAt(offset)
-    const rescued = await rescue(this.#parts.main, start, length, this.#parts.policy)
-    const reason: RemapReason = rescued.lostMask === 0n ? 'weak' : 'read-error'
+    const read = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    const rescued = await this.#healed(start, read)
+    const reason: RemapReason = read.lostMask === 0n ? 'weak' : rescued.lostMask === 0n ? 'replica' : 'read-error'
     const lost = sectorsTouched(offset - start, into.length) & rescued.lostMask
     this.#report('main', error, start, length, lost === 0n ? 'recovered' : 'report')
     await this.#placeIfPossible({ block, content: [rescued.content], lostMask: rescued.lostMask, reason })
@@ -203,9 +207,36 @@ export class Repair {
       if (!isBadBlock(error)) throw error
       return await this.#moveOn(part, error, [])
     }
-    const content = Buffer.alloc(this.#blockAt(part.offset).length)
+    const { start, length } = this.#blockAt(part.offset)
+    const content = Buffer.alloc(length)
     into.copy(content, part.offsetInBlock)
-    return { content, lostMask: spare.slots.get(part.slot).lostMask }
+    const { lostMask } = spare.slots.get(part.slot)
+    const wanted = sectorsTouched(part.offsetInBlock, into.length) & lostMask
+    return { content, lostMask: (lostMask & ~wanted) | (await this.#healSpare(part, start, content, wanted)) }
+  }
+
+  /** Brings lost sectors of a remapped block back from the replica. @returns those that stay lost */
+  async #healSpare(part: SparePiece, start: number, content: Buffer, wanted: bigint): Promise<bigint> {
+    const { spare, placement, main, log } = this.#parts
+    const { lostMask: left } = await this.#healed(start, { content, lostMask: wanted })
+    const healed = wanted & ~left
+    if (healed === 0n || main.readOnly || spare.device.readOnly) return left
+    try {
+      for (const sector of sectorsIn(healed)) {
+        const at = sector * SECTOR_SIZE
+        await spare.device.write(spare.dataOffset(part.slot) + at, [content.subarray(at, at + SECTOR_SIZE)])
+      }
+      await placement.setLostMask(part.slot, spare.slots.get(part.slot).lostMask & ~healed)
+    } catch (error) {
+      if (!(error instanceof DeviceError || error instanceof InDoubtError)) throw error
+      log.warn(`what the replica has of main sector ${start / SECTOR_SIZE} cannot be kept: ${error.message}`)
+    }
+    return left
+  }
+
+  /** With what the replica has of the sectors that are lost. */
+  async #healed(start: number, { content, lostMask }: Rescued): Promise<Rescued> {
+    return { content, lostMask: (await this.#parts.replica?.heal(start, content, lostMask)) ?? lostMask }
   }
 
   /** Hands the rescued bytes to the client, or says which of them are lost. */
@@ -234,7 +265,7 @@ export class Repair {
     const { block, start, length } = this.#blockAt(part.offset)
     const rest = await rescue(spare.device, spare.dataOffset(part.slot), length, policy)
     const { lostMask } = spare.slots.get(part.slot)
-    const held = { content: rest.content, lostMask: rest.lostMask | lostMask }
+    const held = await this.#healed(start, { content: rest.content, lostMask: rest.lostMask | lostMask })
     const { content, lostMask: stillLost } = this.#overlay(held, part.offset - start, chunks, part.offset)
     this.#report('spare', error, start, length, stillLost === 0n ? 'recovered' : 'report')
     const remap: NewRemap = { block, content, lostMask: stillLost, reason: 'spare-error', retires: part.slot }

@@ -27,6 +27,7 @@ import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy } from './policy.js'
 import { Repair } from './repair.js'
+import type { Replica } from './replica.js'
 import { newStatistics, type Statistics } from './statistics.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
@@ -35,6 +36,7 @@ export interface RemapTargetOptions {
   readonly main: Device
   readonly spare: Spare
   readonly policy: ReadPolicy
+  readonly replica?: Replica | undefined
   /** dm-remap's if absent. */
   readonly tableSettings?: TableSettings | undefined
   readonly emit: RemapEventSink
@@ -53,6 +55,7 @@ export class RemapTarget implements Device {
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
   readonly lock = new RangeLock()
+  readonly replica: Replica | undefined
   readonly #repair: Repair
   readonly #placements: StatePlacements
   readonly #log: Log
@@ -64,6 +67,7 @@ export class RemapTarget implements Device {
     const { main, spare, log } = options
     this.main = main
     this.spare = spare
+    this.replica = options.replica
     this.#log = log
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
@@ -178,9 +182,9 @@ export class RemapTarget implements Device {
     this.statistics.freeBlocks = this.spare.free
   }
 
-  /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
+  /** Closes both disks, and the replica. To say that the stop was a clean one is the business of `Pair`. */
   async close(): Promise<void> {
-    await all([this.main.close(), this.spare.device.close()])
+    await all([this.main.close(), this.spare.device.close(), this.replica?.device.close()])
   }
 
   /** Whether the request needs nothing but main, and nobody holds its blocks. */
@@ -238,7 +242,11 @@ export class RemapTarget implements Device {
       else if (!(await this.#readPieces(offset, into))) return 'lost'
       return undefined
     } catch (error) {
-      if (error instanceof DeviceError && judge(error) === 'bad-block') return error
+      if (!(error instanceof DeviceError)) throw error
+      const verdict = judge(error)
+      if (verdict === 'bad-block') return error
+      // A disk that is gone or hangs is not remapped, but read in its place.
+      if (verdict === 'gone' && (await this.replica?.read(offset, into))) return undefined
       throw error
     }
   }

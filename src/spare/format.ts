@@ -110,6 +110,8 @@ export interface HeaderNotes {
   readonly main: MainIdentity
   readonly createdAt: string
   readonly slotTable?: SlotTableRecord
+  /** What scrub and replica remember from one start to the next: see `remap/healing-notes.ts`. */
+  readonly healing?: unknown
 }
 
 export interface Header {

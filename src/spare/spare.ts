@@ -181,6 +181,13 @@ export class Spare {
     await this.#updateHeader({ clean: true, notes: { ...this.#header.notes, main } })
   }
 
+  /** Replaces the notes of scrub and replica, durably. @throws DeviceError */
+  noteHealing(healing: unknown): Promise<void> {
+    const update = this.#headerUpdates.then(() => this.#writeHeader({ notes: { ...this.#header.notes, healing } }, []))
+    this.#headerUpdates = update.catch(() => undefined)
+    return update
+  }
+
   /** Slots are initialised one stride at a time, whoever asks first. */
   #ensureInitialised(number: SlotNumber): Promise<void> {
     if (pageOf(number) < this.#header.initialisedPages) return Promise.resolve()

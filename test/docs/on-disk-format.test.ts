@@ -96,6 +96,7 @@ const HEADER: Header = {
     main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] },
     createdAt: '2026-01-31T12:00:00.000Z',
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
+    healing: { scrub: { position: 0 } },
   },
 }
 
