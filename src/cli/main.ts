@@ -7,6 +7,7 @@ import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
 import { replicaCommand } from './replica.js'
+import { scrubCommand } from './scrub.js'
 import { serveCommand } from './serve.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
@@ -32,6 +33,7 @@ for (const command of [
   statsCommand(),
   remapsCommand(),
   replicaCommand(),
+  scrubCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {

@@ -40,6 +40,7 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly readOnly?: boolean
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
+  readonly slowRead: number
   readonly ioTimeout?: number
   readonly onTimeout: 'eio' | 'remap'
   readonly stopTimeout: number
@@ -83,6 +84,7 @@ const withoutTls = (): Command =>
       ),
     )
     .option('--replica-in-sync', 'something else writes to the replica what is written here, so all of it is current')
+    .option('--slow-read <seconds>', 'a block whose reads take longer is weak, and moves to the spare', parseSeconds, 2)
     .option('--io-timeout <seconds>', 'give up what the main disk has not answered by then', parseSeconds)
     .addOption(
       new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
@@ -171,6 +173,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     acceptMain: options.acceptMain ?? false,
     ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
     onTimeout: options.onTimeout,
+    slowReadMs: options.slowRead * 1000,
     replica: options.replica,
     replicaInSync: options.replicaInSync ?? false,
     stopTimeoutMs: options.stopTimeout * 1000,

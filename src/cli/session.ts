@@ -7,11 +7,13 @@ import type { Socket } from 'node:net'
 import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
 import type { OpenedDisk } from '../device/open.js'
+import { SlowReads } from '../device/slow-reads.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
 import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import { Replica } from '../remap/replica.js'
-import { admitReplica, noteUnchanged, openReplica } from '../remap/replica-open.js'
+import { admitReplica, openReplica } from '../remap/replica-open.js'
+import { Healing } from '../remap/healing.js'
 import { guarded, type TimeoutPolicy } from '../remap/guard.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -46,6 +48,7 @@ export interface SessionOptions {
   readonly ioTimeoutMs: number | undefined
   readonly onTimeout: TimeoutPolicy
   readonly stopTimeoutMs: number
+  readonly slowReadMs: number
   readonly replica: string | undefined
   readonly replicaInSync: boolean
   readonly log: Log
@@ -114,26 +117,36 @@ class Session {
   readonly #options: SessionOptions
   readonly #stop: Stop
   readonly #pair: Pair
+  readonly #healing: Healing
   readonly #server: NbdServer
 
-  private constructor(options: SessionOptions, stop: Stop, pair: Pair, server: NbdServer) {
+  private constructor(options: SessionOptions, stop: Stop, pair: Pair, healing: Healing, server: NbdServer) {
     this.#options = options
     this.#stop = stop
     this.#pair = pair
+    this.#healing = healing
     this.#server = server
   }
 
   static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
     const { control } = parts
     if (options.control !== undefined) await control?.listen(options.control)
-    const pair = await openPair(options, emitter(options, control))
+    const emit = emitter(options, control)
+    const { pair, slowReads } = await openPair(options, emit)
+    const healing = new Healing(pair.target, { ...options, slowReads, emit })
     const server = newServer(options, pair, parts)
     const quit = (): void => {
       stop.request('told to quit')
     }
-    const operations = controlOperations({ target: pair.target, policy: options.policy, quit })
+    const operations = controlOperations({
+      target: pair.target,
+      policy: options.policy,
+      scrub: healing.scrub,
+      quit,
+    })
     control?.open(factsOf(options, uri, pair), operations, () => server.clients)
-    return new Session(options, stop, pair, server)
+    healing.begin()
+    return new Session(options, stop, pair, healing, server)
   }
 
   readonly accept = (socket: Socket): void => {
@@ -150,7 +163,7 @@ class Session {
 
   async #close(): Promise<void> {
     await this.#server.close()
-    await noteUnchanged(this.#pair.target)
+    await this.#healing.close()
     await this.#pair.close()
   }
 }
@@ -206,14 +219,16 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
   return server
 }
 
-async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<Pair> {
+async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<{ pair: Pair; slowReads: SlowReads }> {
   const opened = await openDisks(options, {
     mainMayHang: options.ioTimeoutMs !== undefined,
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,
     log: options.log,
   })
-  const disks = { ...opened, main: guardedDisk('main', opened.main, options, emit) }
+  const main = guardedDisk('main', opened.main, options, emit)
+  const slowReads = new SlowReads(main.device, options.slowReadMs)
+  const disks = { ...opened, main: { ...main, device: slowReads } }
   let replica: OpenedDisk | undefined
   try {
     if (options.create) await createIfBlank(disks, options)
@@ -224,7 +239,7 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     const pair = await Pair.open(disks, { policy, acceptMain, log, emit, replica: copy })
     warnOfBlockSize(options, pair)
     await admitReplicaOf(pair, options)
-    return pair
+    return { pair, slowReads }
   } catch (error) {
     await disks.main.device.close()
     await disks.spare.device.close()

@@ -67,6 +67,8 @@ const STATISTICS = {
     'main-read-errors': { kind: 'size', description: 'blocks of the main disk that failed to read' },
     'main-write-errors': { kind: 'size', description: 'blocks of the main disk that failed to write' },
     'spare-errors': { kind: 'size', description: 'blocks of the spare that failed' },
+    'slow-reads': { kind: 'size', description: 'reads of the main disk that took longer than --slow-read' },
+    'retried-reads': { kind: 'size', description: 'blocks that were read only when tried again' },
     'failed-requests': { kind: 'size', description: 'requests that were answered with an error' },
     'uptime-seconds': { kind: 'number' },
   },
@@ -106,6 +108,19 @@ const REPLICA = {
   },
 } as const
 
+const SCRUB = {
+  kind: 'object',
+  members: {
+    state: { kind: 'enum', values: ['idle', 'running', 'stopped', 'completed'] },
+    position: { kind: 'size', description: 'bytes of the disk that are read' },
+    size: { kind: 'size' },
+    speed: { kind: 'size', description: 'bytes per second at most, 0: no limit' },
+    'healed-blocks': { kind: 'size', description: 'bad blocks that have all their content on the spare now' },
+    'lost-sectors': { kind: 'size', description: 'sectors that were found to be lost' },
+  },
+} as const
+
+export type ScrubInfo = ValueOf<typeof SCRUB>
 export type ReplicaInfo = ValueOf<typeof REPLICA>
 
 export type Remaps = ValueOf<typeof REMAPS>
@@ -181,6 +196,27 @@ export function controlCommands(subject: ControlSubject): CommandTable {
         await subject.ask('replica-declare', {})
       },
     }),
+    'query-scrub': command({
+      description: 'How far the scrub is, and what it has found',
+      returns: SCRUB,
+      handler: async () => (await subject.ask('query-scrub', {})) as ScrubInfo,
+    }),
+    'scrub-start': command({
+      description: 'Reads the whole disk in the background and repairs what cannot be read; goes on where one stopped',
+      arguments: {
+        speed: { kind: 'size', optional: true, description: 'bytes per second, 0: no limit' },
+        restart: { kind: 'bool', optional: true, description: 'from the beginning' },
+      },
+      handler: async (args) => {
+        await subject.ask('scrub-start', args)
+      },
+    }),
+    'scrub-stop': command({
+      description: 'Stops the scrub and keeps its position',
+      handler: async () => {
+        await subject.ask('scrub-stop', {})
+      },
+    }),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {
@@ -238,6 +274,8 @@ async function queryStats(subject: ControlSubject): Promise<ValueOf<typeof STATI
     'main-read-errors': statistics.mainReadErrors,
     'main-write-errors': statistics.mainWriteErrors,
     'spare-errors': statistics.spareErrors,
+    'slow-reads': statistics.slowReads,
+    'retried-reads': statistics.retriedReads,
     'failed-requests': statistics.failedRequests,
     'uptime-seconds': (Date.now() - startedAt.getTime()) / 1000,
   }

@@ -2,6 +2,12 @@
 import type { EventTable } from '../qmp/schema.js'
 
 const DISK = ['main', 'spare']
+const SCRUB = {
+  position: { kind: 'size' },
+  size: { kind: 'size' },
+  'healed-blocks': { kind: 'size' },
+  'lost-sectors': { kind: 'size' },
+} as const
 const GUARDED_DISK = ['main', 'replica']
 
 export const CONTROL_EVENTS = {
@@ -41,6 +47,9 @@ export const CONTROL_EVENTS = {
     description: 'A disk that hung has answered something',
     data: { disk: { kind: 'enum', values: GUARDED_DISK } },
   },
+  SCRUB_STARTED: { description: 'A scrub begins, or goes on', data: { ...SCRUB, speed: { kind: 'size' } } },
+  SCRUB_STOPPED: { description: 'A scrub is not finished, but can go on', data: { ...SCRUB, error: { kind: 'str' } } },
+  SCRUB_COMPLETED: { description: 'A scrub has read the whole disk', data: SCRUB },
   TABLE_RESIZED: {
     description: 'The remap table changed its number of buckets',
     data: { from: { kind: 'size' }, to: { kind: 'size' }, remaps: { kind: 'size' } },

@@ -8,12 +8,14 @@ import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../re
 import { declareReplica } from '../remap/replica-open.js'
 import type { ReadPolicy } from '../remap/policy.js'
 import { RefusedError } from '../util/errors.js'
+import { ScrubError, type Scrub } from '../remap/scrub.js'
 import type { RemapTarget } from '../remap/target.js'
-import { REMAPS_LIMIT_DEFAULT, type Added, type Remaps, type ReplicaInfo } from './commands.js'
+import { REMAPS_LIMIT_DEFAULT, type Added, type Remaps, type ReplicaInfo, type ScrubInfo } from './commands.js'
 
 export interface OperationsSubject {
   readonly target: RemapTarget
   readonly policy: ReadPolicy
+  readonly scrub: Scrub
   /** Begins a graceful stop and returns at once. */
   quit(): void
 }
@@ -26,6 +28,15 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ['query-remaps', (args) => queryRemaps(subject, args)],
     ['query-replica', () => queryReplica(subject)],
     ['replica-declare', () => replicaDeclare(subject)],
+    ['query-scrub', () => queryScrub(subject.scrub)],
+    [
+      'scrub-start',
+      (args) =>
+        refusing(() => {
+          subject.scrub.start(args)
+        }),
+    ],
+    ['scrub-stop', () => refusing(() => subject.scrub.stop())],
     ['remap-add', (args) => remapAdd(subject, args as unknown as AddArguments)],
     [
       'quit',
@@ -55,6 +66,20 @@ function queryReplica({ target: { replica } }: OperationsSubject): ReplicaInfo {
   if (!replica) return {}
   const { device, state, changedBytes, healedBlocks } = replica
   return { replica: { name: device.name, state, 'changed-bytes': changedBytes, 'healed-blocks': healedBlocks } }
+}
+
+function queryScrub({ progress }: Scrub): ScrubInfo {
+  const { healed, lost, ...others } = progress
+  return { ...others, 'healed-blocks': healed, 'lost-sectors': lost }
+}
+
+async function refusing(action: () => Promise<void> | void): Promise<void> {
+  try {
+    await action()
+  } catch (error) {
+    if (error instanceof ScrubError) throw new QmpReplyError(error.message)
+    throw error
+  }
 }
 
 async function replicaDeclare({ target }: OperationsSubject): Promise<void> {

@@ -1,5 +1,12 @@
 /** What the remapper tells the world. The names and the data are the control socket's (QMP) events. */
 
+interface ScrubTold {
+  position: number
+  size: number
+  'healed-blocks': number
+  'lost-sectors': number
+}
+
 export interface RemapEvents {
   /** `reason`: a failed write, a failed or late read, an operator, or a spare block that failed. */
   REMAP_ADDED: {
@@ -29,6 +36,11 @@ export interface RemapEvents {
   }
   /** A disk that hung has answered something. */
   DISK_RESPONDS: { disk: 'main' | 'replica' }
+  /** Positions and sizes are in bytes. */
+  SCRUB_STARTED: ScrubTold & { speed: number }
+  /** `error`: why, when nobody has stopped it. */
+  SCRUB_STOPPED: ScrubTold & { error: string }
+  SCRUB_COMPLETED: ScrubTold
   TABLE_RESIZED: { from: number; to: number; remaps: number }
   SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
   SPARE_EXHAUSTED: { 'total-blocks': number }

@@ -16,11 +16,12 @@ export interface ReplicaNote {
 
 /** Sizes are in bytes. */
 export interface ScrubNote {
+  /** A server that finds this goes on with it. */
+  readonly runs: boolean
   readonly position: number
   readonly speed: number
   readonly healed: number
   readonly lost: number
-  readonly weak: number
 }
 
 /** @param value the member `healing` of the header's notes */
@@ -38,5 +39,5 @@ function isReplicaNote(value: unknown): value is ReplicaNote {
 
 function isScrubNote(value: unknown): value is ScrubNote {
   const note = (value ?? {}) as Readonly<Record<string, unknown>>
-  return ['position', 'speed', 'healed', 'lost', 'weak'].every((key) => isCount(note[key]))
+  return typeof note['runs'] === 'boolean' && ['position', 'speed', 'healed', 'lost'].every((key) => isCount(note[key]))
 }

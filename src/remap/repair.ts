@@ -181,6 +181,7 @@ export class Repair {
     this.#parts.statistics.mainReadErrors++
     const { block, start, length } = this.#blockAt(offset)
     const read = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    if (read.lostMask === 0n) this.#parts.statistics.retriedReads++
     const rescued = await this.#healed(start, read)
     const reason: RemapReason = read.lostMask === 0n ? 'weak' : rescued.lostMask === 0n ? 'replica' : 'read-error'
     const lost = sectorsTouched(offset - start, into.length) & rescued.lostMask

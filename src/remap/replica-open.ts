@@ -5,7 +5,7 @@ import { RefusedError } from '../util/errors.js'
 import { DeviceError, type Device } from '../device/device.js'
 import type { Log } from '../util/log.js'
 import { alignDown, KiB, mainBlock, SECTOR_SIZE } from '../util/units.js'
-import { healingNotes } from './healing-notes.js'
+import { healingNotes, type ReplicaNote } from './healing-notes.js'
 import type { PairDisks } from './pair.js'
 import type { Replica } from './replica.js'
 import type { RemapTarget } from './target.js'
@@ -75,16 +75,17 @@ export async function declareReplica(target: RemapTarget): Promise<void> {
  */
 export async function noteUnchanged(target: RemapTarget): Promise<void> {
   const { replica, spare } = target
-  const { replica: note, ...others } = healingNotes(spare.header.notes.healing)
+  const { replica: note } = healingNotes(spare.header.notes.healing)
   if (replica?.state !== 'identical' || replica.changedBytes > 0 || !note || target.readOnly) return
-  await spare.noteHealing({ ...others, replica: { ...note, identicalIn: spare.header.ownerEpoch } })
+  await noteReplica(target, { ...note, identicalIn: spare.header.ownerEpoch })
 }
 
 /** Until a clean stop says otherwise, this start may change anything: the note names an epoch that is over. */
-async function noteIdentical({ spare }: RemapTarget, id: string): Promise<void> {
-  const notes = healingNotes(spare.header.notes.healing)
-  await spare.noteHealing({ ...notes, replica: { id, identicalIn: spare.header.ownerEpoch - 1 } })
-}
+const noteIdentical = (target: RemapTarget, id: string): Promise<void> =>
+  noteReplica(target, { id, identicalIn: target.spare.header.ownerEpoch - 1 })
+
+const noteReplica = ({ spare }: RemapTarget, replica: ReplicaNote): Promise<void> =>
+  spare.noteHealing((healing) => ({ ...healingNotes(healing), replica }))
 
 /** A stale copy differs somewhere, which samples may miss; what is no copy at all differs nearly everywhere. */
 async function refuseDifferent(target: RemapTarget, replica: Replica): Promise<void> {

@@ -169,6 +169,38 @@ export class RemapTarget implements Device {
     return stateExtents(offset, length, countMax, this.#placements)
   }
 
+  /**
+   * Reads what clients would read, from where it is.
+   * @returns whether all of it is there; nothing was repaired
+   * @throws DeviceError when that says nothing of the blocks
+   */
+  examine(offset: number, into: Buffer): Promise<boolean> {
+    return this.#holding('shared', offset, into.length, async () => {
+      try {
+        return await this.#readPieces(offset, into)
+      } catch (error) {
+        if (error instanceof DeviceError && judge(error) === 'bad-block') return false
+        throw error
+      }
+    })
+  }
+
+  /** Reads what a plain read could not, and repairs it on the way. @throws DeviceError, EIO for what is lost */
+  heal(offset: number, into: Buffer): Promise<void> {
+    return this.#holding('exclusive', offset, into.length, () => this.#repairRead(offset, into))
+  }
+
+  /** Moves a block to the spare while it can be read. @throws DeviceError, SpareExhaustedError, InDoubtError */
+  moveWeak(block: MainBlock): Promise<void> {
+    const offset = block * this.spare.blockSize
+    const content = Buffer.alloc(Math.min(this.spare.blockSize, this.size - offset))
+    return this.#holding('exclusive', offset, content.length, async () => {
+      if (this.table.lookup(block) !== undefined) return
+      await this.main.read(offset, content)
+      await this.placement.place([{ block, content: [content], lostMask: 0n, reason: 'weak' }])
+    })
+  }
+
   /** Retires the slots that lost to a newer one, so that they never come back. Before anything is served. */
   async settle(): Promise<void> {
     await this.placement.retire(this.#superseded)
@@ -202,6 +234,21 @@ export class RemapTarget implements Device {
     length: number,
     action: () => Promise<T>,
   ): Promise<T> {
+    try {
+      return await this.#holding(mode, offset, length, action)
+    } catch (error) {
+      this.statistics.failedRequests++
+      throw error
+    }
+  }
+
+  /** The same for nobody's request. */
+  async #holding<T>(
+    mode: 'shared' | 'exclusive',
+    offset: number,
+    length: number,
+    action: () => Promise<T>,
+  ): Promise<T> {
     const { blockSize } = this.spare
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
@@ -209,9 +256,6 @@ export class RemapTarget implements Device {
     const release = typeof claim === 'function' ? claim : await claim
     try {
       return await action()
-    } catch (error) {
-      this.statistics.failedRequests++
-      throw error
     } finally {
       release()
     }

@@ -181,9 +181,12 @@ export class Spare {
     await this.#updateHeader({ clean: true, notes: { ...this.#header.notes, main } })
   }
 
-  /** Replaces the notes of scrub and replica, durably. @throws DeviceError */
-  noteHealing(healing: unknown): Promise<void> {
-    const update = this.#headerUpdates.then(() => this.#writeHeader({ notes: { ...this.#header.notes, healing } }, []))
+  /** Changes the notes of scrub and replica, durably. @throws DeviceError */
+  noteHealing(change: (healing: unknown) => unknown): Promise<void> {
+    const update = this.#headerUpdates.then(() => {
+      const { notes } = this.#header
+      return this.#writeHeader({ notes: { ...notes, healing: change(notes.healing) } }, [])
+    })
     this.#headerUpdates = update.catch(() => undefined)
     return update
   }
