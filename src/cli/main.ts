@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The program: picks the command and turns whatever it throws into a sentence and an exit code. */
 import { Command, CommanderError } from 'commander'
+import { addCommand, clearCommand, removeCommand } from './change-remaps.js'
 import { demoCommand } from './demo.js'
 import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
@@ -9,8 +10,10 @@ import { remapsCommand } from './remaps.js'
 import { replicaCommand } from './replica.js'
 import { scrubCommand } from './scrub.js'
 import { serveCommand } from './serve.js'
+import { spareCommand } from './spare.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
+import { tableCommand } from './table.js'
 import { verifyCommand } from './verify.js'
 
 const program = new Command('nbd-remap')
@@ -31,7 +34,12 @@ for (const command of [
   serveCommand(),
   statusCommand(),
   statsCommand(),
+  tableCommand(),
   remapsCommand(),
+  addCommand(),
+  removeCommand(),
+  clearCommand(),
+  spareCommand(),
   replicaCommand(),
   scrubCommand(),
   verifyCommand(),
@@ -39,7 +47,7 @@ for (const command of [
 ]) {
   program.addCommand(command)
 }
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
   command.exitOverride().configureOutput({
     outputError: (text, write) => {
       write(usageMessage(text))

@@ -6,16 +6,18 @@
 import type { Socket } from 'node:net'
 import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
+import { describeSpares } from '../control/spare-operations.js'
 import type { OpenedDisk } from '../device/open.js'
 import { SlowReads } from '../device/slow-reads.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
-import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import { guarded, type TimeoutPolicy } from '../remap/guard.js'
+import { Healing } from '../remap/healing.js'
+import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
 import { Replica } from '../remap/replica.js'
 import { admitReplica, openReplica } from '../remap/replica-open.js'
-import { Healing } from '../remap/healing.js'
-import { guarded, type TimeoutPolicy } from '../remap/guard.js'
-import type { ReadPolicy } from '../remap/policy.js'
+import type { TableSettings } from '../remap/table-settings.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
@@ -35,7 +37,7 @@ import { supervisedSockets } from './worker.js'
 
 export interface SessionOptions {
   readonly main: string
-  readonly spare: string
+  readonly spares: readonly string[]
   readonly name: string
   readonly tls: TlsChoice | undefined
   readonly control: string | undefined
@@ -51,6 +53,8 @@ export interface SessionOptions {
   readonly slowReadMs: number
   readonly replica: string | undefined
   readonly replicaInSync: boolean
+  readonly tableSettings: TableSettings
+  readonly sparePolicy: SparePolicy
   readonly log: Log
 }
 
@@ -138,13 +142,9 @@ class Session {
     const quit = (): void => {
       stop.request('told to quit')
     }
-    const operations = controlOperations({
-      target: pair.target,
-      policy: options.policy,
-      scrub: healing.scrub,
-      quit,
-    })
-    control?.open(factsOf(options, uri, pair), operations, () => server.clients)
+    const operations = controlOperations({ pair, policy: options.policy, scrub: healing.scrub, quit })
+    const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
+    control?.open(factsOf(options, uri, pair), operations, present)
     healing.begin()
     return new Session(options, stop, pair, healing, server)
   }
@@ -185,21 +185,15 @@ function emitter({ log }: SessionOptions, control: ControlThread | undefined): R
 }
 
 function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts {
-  const { main, spare } = target
+  const { main, pool } = target
   return {
     version: packageVersion(),
     exportName: name,
     uri,
     startedAt: new Date(),
     readOnly: target.readOnly,
-    blockSize: spare.blockSize,
+    blockSize: pool.blockSize,
     main: { name: main.name, size: main.size },
-    spare: {
-      name: spare.device.name,
-      size: spare.device.size,
-      totalBlocks: spare.geometry.slots,
-      uuid: spare.header.uuid.toString('hex'),
-    },
     statistics: target.statistics.memory,
   }
 }
@@ -230,20 +224,57 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
   const slowReads = new SlowReads(main.device, options.slowReadMs)
   const disks = { ...opened, main: { ...main, device: slowReads } }
   let replica: OpenedDisk | undefined
+  let formatted: { pair: Pair; blank: OpenedDisk[] }
   try {
-    if (options.create) await createIfBlank(disks, options)
     replica = await openReplicaOf(disks, options, emit)
-    const { policy, acceptMain, log, replicaInSync } = options
-    const state = replicaInSync ? 'in-sync' : 'stale'
-    const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
-    const pair = await Pair.open(disks, { policy, acceptMain, log, emit, replica: copy })
-    warnOfBlockSize(options, pair)
-    await admitReplicaOf(pair, options)
-    return { pair, slowReads }
+    formatted = await openFormatted(disks, replica, options, emit)
   } catch (error) {
-    await disks.main.device.close()
-    await disks.spare.device.close()
+    await closeDisks(disks)
     await replica?.device.close()
+    throw error
+  }
+  await complete(formatted.pair, formatted.blank, options)
+  return { pair: formatted.pair, slowReads }
+}
+
+/** @returns beside the pair the disks that are to be added to it */
+async function openFormatted(
+  disks: PairDisks,
+  replica: OpenedDisk | undefined,
+  options: SessionOptions,
+  emit: RemapEventSink,
+): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
+  const blank = options.create ? await createIfBlank(disks, options) : []
+  const spares = disks.spares.filter((disk) => !blank.includes(disk))
+  const { policy, sparePolicy, tableSettings, acceptMain, log, replicaInSync } = options
+  const state = replicaInSync ? 'in-sync' : 'stale'
+  const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
+  const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit, replica: copy }
+  const pair = await Pair.open({ ...disks, spares }, pairOptions)
+  warnOfBlockSize(options, pair)
+  return { pair, blank }
+}
+
+/** @returns those that are to be added to the others, which are formatted already */
+async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<OpenedDisk[]> {
+  const blank: OpenedDisk[] = []
+  for (const disk of disks.spares) if (await isBlank(disk)) blank.push(disk)
+  if (blank.length === 0 || blank.length < disks.spares.length) return blank
+  const { blockSize, log } = options
+  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
+  log.info(`${options.spares.join(', ')}: blank, and formatted now`)
+  return []
+}
+
+/** Admits the replica and adds the blank spares. Takes over all disks: when it throws, they are closed as they should be. */
+async function complete(pair: Pair, blank: readonly OpenedDisk[], { log }: SessionOptions): Promise<void> {
+  const left = [...blank]
+  try {
+    await admitReplica(pair.target, log)
+    for (let disk = left.shift(); disk; disk = left.shift()) await pair.addOpened(disk, false)
+  } catch (error) {
+    for (const { device } of left) await device.close()
+    await pair.close()
     throw error
   }
 }
@@ -259,16 +290,6 @@ async function openReplicaOf(
   return guardedDisk('replica', opened, options, emit)
 }
 
-/** A pair that is open already is closed as it should be when its replica is refused. */
-async function admitReplicaOf(pair: Pair, { log }: SessionOptions): Promise<void> {
-  try {
-    await admitReplica(pair.target, log)
-  } catch (error) {
-    if (!pair.target.readOnly) await pair.target.spare.markClean(pair.target.spare.header.notes.main)
-    throw error
-  }
-}
-
 function guardedDisk(
   disk: 'main' | 'replica',
   opened: OpenedDisk,
@@ -279,17 +300,12 @@ function guardedDisk(
   return guarded(opened, { disk, timeoutMs: ioTimeoutMs, onTimeout, emit, log })
 }
 
-async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<void> {
-  if (!(await isBlank(disks.spare))) return
-  const { blockSize, log } = options
-  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
-  log.info(`${options.spare} was blank and is formatted now`)
-}
-
-function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { target }: Pair): void {
-  const { blockSize } = target.spare
+function warnOfBlockSize({ blockSize: wanted, spares, log }: SessionOptions, { target }: Pair): void {
+  const { blockSize } = target.pool
   if (wanted === undefined || wanted === blockSize) return
-  log.warn(`${spare} is formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`)
+  log.warn(
+    `${spares.join(', ')}: formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`,
+  )
 }
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined

@@ -8,12 +8,14 @@ interface ScrubTold {
 }
 
 export interface RemapEvents {
-  /** `reason`: a failed write, a failed or late read, an operator, or a spare block that failed. */
+  /** `reason`: a failed write, a failed or late read, an operator, a spare block that failed, or a spare being removed. */
   REMAP_ADDED: {
     'main-sector': number
+    /** Name of the disk. */
+    spare: string
     'spare-sector': number
     sectors: number
-    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'replica'
+    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'spare-removed' | 'replica'
     'lost-sectors': number
   }
   /** A disk failed a request. `action`: what became of the request of the client. */
@@ -42,9 +44,27 @@ export interface RemapEvents {
   SCRUB_STOPPED: ScrubTold & { error: string }
   SCRUB_COMPLETED: ScrubTold
   TABLE_RESIZED: { from: number; to: number; remaps: number }
+  REMAP_REMOVED: { 'main-sector': number; spare: string; 'spare-sector': number; sectors: number }
+  /** In place of many REMAP_ADDED or REMAP_REMOVED. */
+  REMAP_BATCH: { operation: 'add' | 'remove'; ranges: number; blocks: number }
+  REMAP_PROGRESS: {
+    operation: 'add' | 'remove'
+    phase: 'copying' | 'changing-over'
+    'done-blocks': number
+    'total-blocks': number
+  }
   SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
   SPARE_EXHAUSTED: { 'total-blocks': number }
-  METADATA_REPAIRED: { structure: 'header' | 'slot-page'; number: number; copies: number[]; reason: string }
+  SPARE_ADDED: { spare: string; uuid: string; 'total-blocks': number }
+  SPARE_REMOVED: { spare: string; uuid: string; 'moved-blocks': number }
+  SPARE_REMOVAL_FAILED: { spare: string; uuid: string; reason: string; 'remaining-blocks': number }
+  METADATA_REPAIRED: {
+    spare: string
+    structure: 'header' | 'slot-page'
+    number: number
+    copies: number[]
+    reason: string
+  }
 }
 
 export type RemapEventName = keyof RemapEvents

@@ -19,13 +19,15 @@ const SAMPLE_SIZE = 4 * KiB
  */
 export async function openReplica(
   location: string,
-  { main, spare }: PairDisks,
+  { main, spares }: PairDisks,
   options: { readonly mayHang: boolean; readonly log: Log },
 ): Promise<OpenedDisk> {
   const sameness = samenessOf(location)
-  for (const [role, disk] of Object.entries({ main, spare })) {
+  for (const disk of [main, ...spares]) {
     if (sameness === undefined || !overlap(sameness, disk.sameness)) continue
-    throw new RefusedError(`replica ${location} and ${role} ${disk.device.name} are the same disk, or share a part`)
+    throw new RefusedError(
+      `replica ${location} and ${disk === main ? 'main' : 'spare'} ${disk.device.name} are the same disk, or share a part`,
+    )
   }
   const opened = await openDisk(location, { readOnly: true, ...options })
   if (opened.device.size === main.device.size) return opened
@@ -40,10 +42,10 @@ export async function openReplica(
  * @throws RefusedError when it was to be identical and is not
  */
 export async function admitReplica(target: RemapTarget, log: Log): Promise<void> {
-  const { replica, spare } = target
+  const { replica, pool } = target
   if (!replica || replica.state === 'in-sync') return
-  const { ownerEpoch } = spare.header
-  const note = healingNotes(spare.header.notes.healing).replica
+  const { ownerEpoch } = pool
+  const note = healingNotes(pool.healing).replica
   const id = hashOf(replica.id)
   const lastEpoch = target.readOnly ? ownerEpoch : ownerEpoch - 1
   if (note?.id === id && note.identicalIn !== lastEpoch) {
@@ -74,18 +76,18 @@ export async function declareReplica(target: RemapTarget): Promise<void> {
  * nothing was changed, a clean stop says so.
  */
 export async function noteUnchanged(target: RemapTarget): Promise<void> {
-  const { replica, spare } = target
-  const { replica: note } = healingNotes(spare.header.notes.healing)
+  const { replica, pool } = target
+  const { replica: note } = healingNotes(pool.healing)
   if (replica?.state !== 'identical' || replica.changedBytes > 0 || !note || target.readOnly) return
-  await noteReplica(target, { ...note, identicalIn: spare.header.ownerEpoch })
+  await noteReplica(target, { ...note, identicalIn: pool.ownerEpoch })
 }
 
 /** Until a clean stop says otherwise, this start may change anything: the note names an epoch that is over. */
 const noteIdentical = (target: RemapTarget, id: string): Promise<void> =>
-  noteReplica(target, { id, identicalIn: target.spare.header.ownerEpoch - 1 })
+  noteReplica(target, { id, identicalIn: target.pool.ownerEpoch - 1 })
 
-const noteReplica = ({ spare }: RemapTarget, replica: ReplicaNote): Promise<void> =>
-  spare.noteHealing((healing) => ({ ...healingNotes(healing), replica }))
+const noteReplica = ({ pool }: RemapTarget, replica: ReplicaNote): Promise<void> =>
+  pool.noteHealing((healing) => ({ ...healingNotes(healing), replica }))
 
 /** A stale copy differs somewhere, which samples may miss; what is no copy at all differs nearly everywhere. */
 async function refuseDifferent(target: RemapTarget, replica: Replica): Promise<void> {
@@ -106,8 +108,8 @@ async function refuseDifferent(target: RemapTarget, replica: Replica): Promise<v
 
 /** Of main, where it can be read and is in force. */
 async function sample(target: RemapTarget, offset: number, length: number): Promise<Buffer | undefined> {
-  const first = Math.floor(offset / target.spare.blockSize)
-  const end = Math.ceil((offset + length) / target.spare.blockSize)
+  const first = Math.floor(offset / target.pool.blockSize)
+  const end = Math.ceil((offset + length) / target.pool.blockSize)
   for (let block = first; block < end; block++) {
     if (target.table.lookup(mainBlock(block)) !== undefined) return undefined
   }

@@ -86,7 +86,7 @@ export class Scrub {
 
   /** Goes on with what a server before this one did not finish. */
   resume(): void {
-    const note = healingNotes(this.#target.spare.header.notes.healing).scrub
+    const note = healingNotes(this.#target.pool.healing).scrub
     if (!note || note.position >= this.#target.size) return
     this.#position = note.position - (note.position % STEP)
     this.#speed = note.speed
@@ -164,7 +164,7 @@ export class Scrub {
 
   /** One by one, since a drive may take seconds for each, and clients wait for no more than one. */
   async #examineBlocks(step: Buffer, signal: AbortSignal): Promise<void> {
-    const { blockSize } = this.#target.spare
+    const { blockSize } = this.#target.pool
     for (let at = 0; at < step.length && !isAborted(signal); at += blockSize) {
       await this.#examineBlock(this.#position + at, step.subarray(at, at + blockSize))
     }
@@ -184,9 +184,9 @@ export class Scrub {
 
   /** Lost sectors of the block at `offset`; `undefined`: it is not remapped. */
   #lostIn(offset: number): number | undefined {
-    const { spare, table } = this.#target
-    const slot = table.lookup(mainBlock(Math.floor(offset / spare.blockSize)))
-    return slot === undefined ? undefined : countSectors(spare.slots.get(slot).lostMask)
+    const { pool, table } = this.#target
+    const slot = table.lookup(mainBlock(Math.floor(offset / pool.blockSize)))
+    return slot === undefined ? undefined : countSectors(pool.get(slot).lostMask)
   }
 
   /** Waits for its time, and then for clients to be idle, but not for ever. */
@@ -215,7 +215,6 @@ export class Scrub {
   async #note(runs: boolean): Promise<void> {
     this.#notedMs = performance.now()
     if (this.#target.readOnly) return
-    const { spare } = this.#target
     const scrub: ScrubNote = {
       runs,
       position: this.#position,
@@ -223,7 +222,7 @@ export class Scrub {
       healed: this.#healed,
       lost: this.#lost,
     }
-    await spare.noteHealing((healing) => ({ ...healingNotes(healing), scrub }))
+    await this.#target.pool.noteHealing((healing) => ({ ...healingNotes(healing), scrub }))
   }
 }
 

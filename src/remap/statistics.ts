@@ -31,6 +31,11 @@ const NAMES = [
   'buckets',
   'resizes',
   'freeBlocks',
+  'spareBlocks',
+  // Settings of the table.
+  'bucketsMin',
+  'growLoad',
+  'shrinkLoad',
 ] as const
 
 export type Statistics = Record<(typeof NAMES)[number], number> & {

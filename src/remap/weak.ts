@@ -79,17 +79,17 @@ export class WeakBlocks {
   }
 
   async #followUp({ offset, length }: LateRead): Promise<void> {
-    const { size, spare } = this.#target
+    const { size, pool } = this.#target
     const elsewhere = alignDown((offset + Math.floor(size / 2)) % size, SECTOR_SIZE)
     const reference = await this.#time(elsewhere, Math.min(SECTOR_SIZE, size - elsewhere))
     if (reference > this.#slowMs * ELSEWHERE_SHARE) return
-    const first = Math.floor(offset / spare.blockSize)
-    const last = Math.floor((offset + length - 1) / spare.blockSize)
+    const first = Math.floor(offset / pool.blockSize)
+    const last = Math.floor((offset + length - 1) / pool.blockSize)
     for (let n = first; n <= last && !this.#closed; n++) {
       const block = mainBlock(n)
       if (this.#target.table.lookup(block) !== undefined) continue
-      const start = n * spare.blockSize
-      const isLate = (await this.#time(start, Math.min(spare.blockSize, size - start))) > this.#slowMs
+      const start = n * pool.blockSize
+      const isLate = (await this.#time(start, Math.min(pool.blockSize, size - start))) > this.#slowMs
       if (isLate || (first === last && this.#count(block) >= LATE_MAX)) await this.#target.moveWeak(block)
     }
   }

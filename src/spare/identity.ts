@@ -27,16 +27,19 @@ const TIMEOUTS_MAX = 2
 export async function takeFingerprint(device: Device): Promise<number[]> {
   const length = Math.min(SAMPLE_SIZE, device.size)
   const samples: number[] = []
+  let last: number | undefined
   let timeouts = 0
   for (let n = 0; n < SAMPLES; n++) {
     const offset = alignDown(Math.floor(((device.size - length) * n) / (SAMPLES - 1)), SECTOR_SIZE)
     try {
-      samples.push(await sample(device, offset, length))
+      // On a small disk several samples are one.
+      samples.push(offset === last ? (samples.at(-1) ?? UNREADABLE) : await sample(device, offset, length))
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error
       if (error.code === 'ETIMEDOUT' && ++timeouts >= TIMEOUTS_MAX) throw error
       samples.push(UNREADABLE)
     }
+    last = offset
   }
   return samples
 }

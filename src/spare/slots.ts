@@ -45,6 +45,24 @@ export interface SlotUpdate {
   readonly slot: Slot
 }
 
+export interface SlotCounts {
+  remapped: number
+  retired: number
+  /** Of the remapped ones those with lost sectors. */
+  lost: number
+}
+
+export interface SlotKind {
+  readonly state: SlotState
+  readonly hasLost: boolean
+}
+
+export function addSlot(counts: SlotCounts, { state, hasLost }: SlotKind, change: 1 | -1): void {
+  if (state === 'free') return
+  counts[state] += change
+  if (hasLost) counts.lost += change
+}
+
 /** A slot page whose copies were not all intact and equal. */
 export interface PageFinding {
   readonly page: number
@@ -134,11 +152,18 @@ export class SlotTable {
     return this.records.hasLost(this.#record(number))
   }
 
-  /** Number of slots that are not free. */
-  countUsed(): number {
-    let used = 0
-    for (let n = this.initialisedSlots - 1; n >= 0; n--) if (!this.records.isFree(this.#record(n))) used++
-    return used
+  /** All slots, by what became of them. */
+  count(): SlotCounts {
+    const counts = { remapped: 0, retired: 0, lost: 0 }
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) {
+      if (!this.records.isFree(this.#record(n))) addSlot(counts, this.kindOf(slotNumber(n)), 1)
+    }
+    return counts
+  }
+
+  kindOf(number: SlotNumber): SlotKind {
+    const state = this.state(number)
+    return { state, hasLost: state === 'remapped' && this.hasLost(number) }
   }
 
   /** All slots that are not free, in order. */

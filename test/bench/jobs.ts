@@ -1,7 +1,17 @@
 /** The jobs of the benchmark, one row for each, in the order in which they run. */
 import { measureHang } from './hang.js'
-import { CONTROL_P99_GOAL_MS, type CompareJob, type DiskName, type Job, type Load, type PeerName } from './job.js'
+import {
+  CONTROL_P99_GOAL_MS,
+  type BoundJob,
+  type CompareJob,
+  type DiskName,
+  type Job,
+  type Load,
+  type PeerName,
+} from './job.js'
 import { measureMemory } from './memory.js'
+import { REMAP_JOBS } from './remap.js'
+import { measureOneRemap, measureOpen, measureRegion, measureSpace } from './metadata.js'
 
 type Peers = readonly PeerName[]
 const BOTH: Peers = ['nbdkit', 'qemu-nbd']
@@ -15,6 +25,15 @@ const compare = (name: string, title: string, disk: DiskName, load: Load, peers:
   load,
   peers,
   goal,
+})
+
+const micro = (name: string, title: string, unit: string, goal: number, measure: BoundJob['measure']): BoundJob => ({
+  kind: 'micro',
+  name,
+  title,
+  unit,
+  goal,
+  measure,
 })
 
 // prettier-ignore
@@ -44,4 +63,10 @@ export const JOBS: readonly Job[] = [
     goal: CONTROL_P99_GOAL_MS,
     measure: measureHang,
   },
+  ...REMAP_JOBS,
+  micro('open-1m-remaps', 'Opening a pair with 1,000,000 remaps', 's', 1, measureOpen(1_000_000)),
+  micro('open-10m-remaps', 'Opening a pair with 10,000,000 remaps', 's', 10, measureOpen(10_000_000)),
+  micro('one-remap', 'One durable remap, flushes take no time', 'ms', 1, measureOneRemap),
+  micro('dead-region', 'A durable remap while a whole region dies (5,000/s)', 'ms', 0.2, measureRegion),
+  micro('metadata-space', 'Metadata beyond the first 8 MiB of the spare', '%', 2, measureSpace),
 ]

@@ -29,7 +29,7 @@ for (const onTimeout of ['eio', 'remap'] as const) {
       return new Promise((resolve) => waiting.push(resolve))
     }
     const main = new DeadlineDevice(disk, { timeoutMs: TIMEOUT_MS, onTimeout })
-    const disks = { main: asDisk(main, 'main'), spare: asDisk(new Plain(9 * MiB), 'spare') }
+    const disks = { main: asDisk(main, 'main'), spares: [asDisk(new Plain(9 * MiB), 'spare')] }
     await formatPair(disks, { blockSize: 1024, force: false, log: silentLog })
     const { target } = await Pair.open(disks, {
       policy: POLICY,

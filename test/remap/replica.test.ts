@@ -3,14 +3,24 @@ import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
 import { FaultyDevice } from '../../src/device/faulty.js'
 import { MemoryDevice } from '../../src/device/memory.js'
-import { addRemaps } from '../../src/remap/admin.js'
+import { addRemaps, batchOf } from '../../src/remap/admin.js'
 import { admitReplica, declareReplica, noteUnchanged } from '../../src/remap/replica-open.js'
 import { Replica, type ReplicaState } from '../../src/remap/replica.js'
 import { TrackedDevice } from '../../src/remap/tracked.js'
 import { silentLog } from '../../src/util/log.js'
 import { SECTOR_SIZE } from '../../src/util/units.js'
-import { badSectors, createRig, pattern, POLICY, readFrom, type Rig, type RigOptions } from '../support/rig.js'
+import {
+  onlySpare,
+  badSectors,
+  createRig,
+  pattern,
+  POLICY,
+  readFrom,
+  type Rig,
+  type RigOptions,
+} from '../support/rig.js'
 
+const ADD = { skipRemapped: false, policy: POLICY }
 const BLOCK = 4096
 const SECTORS = BLOCK / SECTOR_SIZE
 const SIZE = 64 * BLOCK
@@ -123,16 +133,21 @@ void t.test('while main is gone it is read in its place, and nothing is remapped
 
 void t.test('a spare block that cannot be read comes from the replica, unless it was written there', async (t) => {
   const rig = await replicaRig()
-  await addRemaps(rig.target, { mainSector: 16, sectors: 16, copy: true }, POLICY)
+  await addRemaps(rig.target, batchOf(rig.target, { mainSector: 16, sectors: 16 }), { ...ADD, copy: true })
   await rig.device.write(3 * BLOCK, fill(7, BLOCK))
-  rig.spare.add({ operations: ['read'], start: rig.target.spare.dataOffset(0 as never), end: 9 << 20, code: 'EIO' })
+  rig.spare.add({
+    operations: ['read'],
+    start: onlySpare(rig.target).dataOffset(0 as never),
+    end: 9 << 20,
+    code: 'EIO',
+  })
   t.same(await readFrom(rig.device, 2 * BLOCK, BLOCK), pattern(2 * BLOCK, BLOCK))
   await t.rejects(readFrom(rig.device, 3 * BLOCK, BLOCK), DeviceError)
 })
 
 void t.test('blocks that an operator remapped without their content are changed blocks', async (t) => {
   const rig = await replicaRig()
-  await addRemaps(rig.target, { mainSector: 16, sectors: 8, copy: false }, POLICY)
+  await addRemaps(rig.target, batchOf(rig.target, { mainSector: 16, sectors: 8 }), { ...ADD, copy: false })
   t.notOk(rig.replica.covers(2 * BLOCK, 1))
   t.ok(rig.replica.covers(3 * BLOCK, BLOCK))
 })

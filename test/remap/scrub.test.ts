@@ -40,7 +40,7 @@ function scrubOf(rig: Rig): Scrubbed {
   return { scrub, events, event }
 }
 
-const noteOf = (rig: Rig) => healingNotes(rig.target.spare.header.notes.healing).scrub
+const noteOf = (rig: Rig) => healingNotes(rig.target.pool.healing).scrub
 const stateOf = ({ progress }: Scrub): ScrubState => progress.state
 
 void t.test('it finds what cannot be read, and leaves the rest alone', async (t) => {
@@ -159,7 +159,7 @@ void t.test('a note that makes no sense is as good as none', async (t) => {
     { scrub: { position: -1, speed: 1, healed: 0, lost: 0, runs: true } },
   ]) {
     const rig = await createRig({ mainSize: SIZE })
-    await rig.target.spare.noteHealing(() => note)
+    await rig.target.pool.noteHealing(() => note)
     const { scrub } = scrubOf(rig)
     scrub.resume()
     t.match(scrub.progress, { state: 'idle', position: 0 })

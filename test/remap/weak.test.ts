@@ -17,7 +17,7 @@ async function weakRig() {
   const memory = new MemoryDevice(SIZE)
   pattern(0, SIZE).copy(memory.data)
   const main = new SlowReads(memory, SLOW_MS)
-  const disks = { main: asDisk(main, 'main'), spare: asDisk(new Plain(9 * MiB), 'spare') }
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(new Plain(9 * MiB), 'spare')] }
   await formatPair(disks, { force: false, log: silentLog })
   const reasons: unknown[] = []
   const { target } = await Pair.open(disks, {
