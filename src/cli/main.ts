@@ -7,6 +7,8 @@ import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
+import { replicaCommand } from './replica.js'
+import { scrubCommand } from './scrub.js'
 import { serveCommand } from './serve.js'
 import { spareCommand } from './spare.js'
 import { statsCommand } from './stats.js'
@@ -38,6 +40,8 @@ for (const command of [
   removeCommand(),
   clearCommand(),
   spareCommand(),
+  replicaCommand(),
+  scrubCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {

@@ -7,21 +7,26 @@ import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { takeInheritedSockets } from './activation.js'
+import { reportError } from './exit.js'
 import type { ClientAddresses } from './listen.js'
 import {
   addTableOptions,
   BLOCK_SIZE_HELP,
+  DISK_HELP,
   mainOption,
   parseBlockSize,
   parseCount,
   parseExportName,
   parseHostPort,
+  parseLocation,
+  parseSeconds,
   parsePercent,
   parseSocketPath,
   sparesOption,
   type HostPort,
 } from './options.js'
 import { limitOption, limitsHelp } from './limits.js'
+import { leave, UncleanStopError } from './leave.js'
 import { Readiness } from './readiness.js'
 import type { SessionOptions } from './session.js'
 import { Stop } from './stop.js'
@@ -40,6 +45,12 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly readOnly?: boolean
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
+  readonly slowRead: number
+  readonly ioTimeout?: number
+  readonly onTimeout: 'eio' | 'remap'
+  readonly stopTimeout: number
+  readonly replica?: string
+  readonly replicaInSync?: boolean
   readonly onExhausted: ExhaustedPolicy
   readonly spareLow: number
   readonly acceptMain?: boolean
@@ -78,6 +89,20 @@ const withoutTls = (): Command =>
     )
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
     .addOption(
+      new Option('--replica <replica>', `a copy of what is served, to heal what main loses: ${DISK_HELP}`).argParser(
+        parseLocation,
+      ),
+    )
+    .option('--replica-in-sync', 'something else writes to the replica what is written here, so all of it is current')
+    .option('--slow-read <seconds>', 'a block whose reads take longer is weak, and moves to the spare', parseSeconds, 2)
+    .option('--io-timeout <seconds>', 'give up what the main disk has not answered by then', parseSeconds)
+    .addOption(
+      new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
+        .choices(['eio', 'remap'])
+        .default('eio'),
+    )
+    .option('--stop-timeout <seconds>', 'stop uncleanly when a disk hangs for longer', parseSeconds, 60)
+    .addOption(
       new Option('--on-exhausted <policy>', 'a write to a bad block when no spare block is left: fails, or pauses QEMU')
         .choices(['eio', 'pause'])
         .default(SPARE_POLICY_DEFAULT.onExhausted),
@@ -112,6 +137,16 @@ Example:
 
 /** The supervisor loads nothing of the server, so that the worker's start is not held up. */
 async function serve(options: ServeCommandOptions): Promise<void> {
+  try {
+    await run(options)
+  } catch (error) {
+    if (!(error instanceof UncleanStopError)) throw error
+    reportError(error)
+    leave()
+  }
+}
+
+async function run(options: ServeCommandOptions): Promise<void> {
   const inherited = takeInheritedSockets(options.socket !== undefined || options.listen !== undefined)
   const session = sessionOptions(options)
   const stop = Stop.onSignals()
@@ -155,6 +190,8 @@ function tableSettings(options: ServeCommandOptions): TableSettings {
 function sessionOptions(options: ServeCommandOptions): SessionOptions {
   if (options.blockSize !== undefined && !options.create)
     throw new UsageError('--block-size goes with --create: a formatted spare keeps the block size that it has')
+  if (options.replicaInSync && options.replica === undefined)
+    throw new UsageError('--replica-in-sync goes with --replica')
   if (options.create && options.readOnly)
     throw new UsageError('--create does not go with --read-only, which writes nothing')
   return {
@@ -167,6 +204,12 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     blockSize: options.blockSize,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
+    ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
+    onTimeout: options.onTimeout,
+    slowReadMs: options.slowRead * 1000,
+    replica: options.replica,
+    replicaInSync: options.replicaInSync ?? false,
+    stopTimeoutMs: options.stopTimeout * 1000,
     tableSettings: tableSettings(options),
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },

@@ -8,10 +8,15 @@ import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
 import { describeSpares } from '../control/spare-operations.js'
 import type { OpenedDisk } from '../device/open.js'
+import { SlowReads } from '../device/slow-reads.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
+import { guarded, type TimeoutPolicy } from '../remap/guard.js'
+import { Healing } from '../remap/healing.js'
 import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
+import { Replica } from '../remap/replica.js'
+import { admitReplica, openReplica } from '../remap/replica-open.js'
 import type { TableSettings } from '../remap/table-settings.js'
 import type { Limits } from '../server/limits.js'
 import type { BoundAddress } from '../server/listener.js'
@@ -21,6 +26,7 @@ import { findContent } from '../spare/blank.js'
 import type { Log } from '../util/log.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
+import { stopWithin } from './leave.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
@@ -41,6 +47,13 @@ export interface SessionOptions {
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
+  /** Without it a disk is waited for without a limit. */
+  readonly ioTimeoutMs: number | undefined
+  readonly onTimeout: TimeoutPolicy
+  readonly stopTimeoutMs: number
+  readonly slowReadMs: number
+  readonly replica: string | undefined
+  readonly replicaInSync: boolean
   readonly tableSettings: TableSettings
   readonly sparePolicy: SparePolicy
   readonly limits: Partial<Limits>
@@ -110,27 +123,32 @@ class Session {
   readonly #options: SessionOptions
   readonly #stop: Stop
   readonly #pair: Pair
+  readonly #healing: Healing
   readonly #server: NbdServer
 
-  private constructor(options: SessionOptions, stop: Stop, pair: Pair, server: NbdServer) {
+  private constructor(options: SessionOptions, stop: Stop, pair: Pair, healing: Healing, server: NbdServer) {
     this.#options = options
     this.#stop = stop
     this.#pair = pair
+    this.#healing = healing
     this.#server = server
   }
 
   static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
     const { control } = parts
     if (options.control !== undefined) await control?.listen(options.control)
-    const pair = await openPair(options, emitter(options, control))
+    const emit = emitter(options, control)
+    const { pair, slowReads } = await openPair(options, emit)
+    const healing = new Healing(pair.target, { ...options, slowReads, emit })
     const server = newServer(options, pair, parts)
     const quit = (): void => {
       stop.request('told to quit')
     }
-    const operations = controlOperations({ pair, policy: options.policy, quit })
+    const operations = controlOperations({ pair, policy: options.policy, scrub: healing.scrub, quit })
     const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
     control?.open(factsOf(options, uri, pair), operations, present)
-    return new Session(options, stop, pair, server)
+    healing.begin()
+    return new Session(options, stop, pair, healing, server)
   }
 
   readonly accept = (socket: Socket): void => {
@@ -141,14 +159,25 @@ class Session {
   async untilStopped(): Promise<void> {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
-    await this.#server.close()
-    await this.#pair.close()
+    await stopWithin(this.#options.stopTimeoutMs, this.#close())
     this.#options.log.info('stopped')
+  }
+
+  async #close(): Promise<void> {
+    await this.#server.close()
+    await this.#healing.close()
+    await this.#pair.close()
   }
 }
 
 /** What an operator should find in the log without a control client. The other events write lines of their own. */
-const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set(['REMAP_ADDED', 'IO_ERROR', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set([
+  'REMAP_ADDED',
+  'IO_ERROR',
+  'IO_TIMEOUT',
+  'SPARE_LOW',
+  'SPARE_EXHAUSTED',
+])
 
 function emitter({ log }: SessionOptions, control: ControlThread | undefined): RemapEventSink {
   return (event, data) => {
@@ -187,33 +216,43 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
   return server
 }
 
-async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<Pair> {
-  const disks = await openDisks(options, {
+async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<{ pair: Pair; slowReads: SlowReads }> {
+  const opened = await openDisks(options, {
+    mainMayHang: options.ioTimeoutMs !== undefined,
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,
     log: options.log,
   })
-  let opened: { pair: Pair; blank: OpenedDisk[] }
+  const main = guardedDisk('main', opened.main, options, emit)
+  const slowReads = new SlowReads(main.device, options.slowReadMs)
+  const disks = { ...opened, main: { ...main, device: slowReads } }
+  let replica: OpenedDisk | undefined
+  let formatted: { pair: Pair; blank: OpenedDisk[] }
   try {
-    opened = await openFormatted(disks, options, emit)
+    replica = await openReplicaOf(disks, options, emit)
+    formatted = await openFormatted(disks, replica, options, emit)
   } catch (error) {
     await closeDisks(disks)
+    await replica?.device.close()
     throw error
   }
-  await addAll(opened.pair, opened.blank)
-  return opened.pair
+  await complete(formatted.pair, formatted.blank, options)
+  return { pair: formatted.pair, slowReads }
 }
 
 /** @returns beside the pair the disks that are to be added to it */
 async function openFormatted(
   disks: PairDisks,
+  replica: OpenedDisk | undefined,
   options: SessionOptions,
   emit: RemapEventSink,
 ): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
   const blank = options.create ? await createIfBlank(disks, options) : []
   const spares = disks.spares.filter((disk) => !blank.includes(disk))
-  const { policy, sparePolicy, tableSettings, acceptMain, log } = options
-  const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit }
+  const { policy, sparePolicy, tableSettings, acceptMain, log, replicaInSync } = options
+  const state = replicaInSync ? 'in-sync' : 'stale'
+  const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
+  const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit, replica: copy }
   const pair = await Pair.open({ ...disks, spares }, pairOptions)
   warnOfBlockSize(options, pair)
   return { pair, blank }
@@ -230,16 +269,38 @@ async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise
   return []
 }
 
-/** Takes over the disks: when it throws, all are closed. */
-async function addAll(pair: Pair, disks: readonly OpenedDisk[]): Promise<void> {
-  const left = [...disks]
+/** Admits the replica and adds the blank spares. Takes over all disks: when it throws, they are closed as they should be. */
+async function complete(pair: Pair, blank: readonly OpenedDisk[], { log }: SessionOptions): Promise<void> {
+  const left = [...blank]
   try {
+    await admitReplica(pair.target, log)
     for (let disk = left.shift(); disk; disk = left.shift()) await pair.addOpened(disk, false)
   } catch (error) {
     for (const { device } of left) await device.close()
     await pair.close()
     throw error
   }
+}
+
+async function openReplicaOf(
+  disks: PairDisks,
+  options: SessionOptions,
+  emit: RemapEventSink,
+): Promise<OpenedDisk | undefined> {
+  const { replica, ioTimeoutMs, log } = options
+  if (replica === undefined) return undefined
+  const opened = await openReplica(replica, disks, { mayHang: ioTimeoutMs !== undefined, log })
+  return guardedDisk('replica', opened, options, emit)
+}
+
+function guardedDisk(
+  disk: 'main' | 'replica',
+  opened: OpenedDisk,
+  { ioTimeoutMs, onTimeout, log }: SessionOptions,
+  emit: RemapEventSink,
+): OpenedDisk {
+  if (ioTimeoutMs === undefined) return opened
+  return guarded(opened, { disk, timeoutMs: ioTimeoutMs, onTimeout, emit, log })
 }
 
 function warnOfBlockSize({ blockSize: wanted, spares, log }: SessionOptions, { target }: Pair): void {

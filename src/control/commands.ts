@@ -4,6 +4,7 @@
  */
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
+import { healingCommands } from './healing-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
 
@@ -56,6 +57,8 @@ const STATISTICS = {
     'main-read-errors': { kind: 'size', description: 'blocks of the main disk that failed to read' },
     'main-write-errors': { kind: 'size', description: 'blocks of the main disk that failed to write' },
     'spare-errors': { kind: 'size', description: 'blocks of the spare that failed' },
+    'slow-reads': { kind: 'size', description: 'reads of the main disk that took longer than --slow-read' },
+    'retried-reads': { kind: 'size', description: 'blocks that were read only when tried again' },
     'failed-requests': { kind: 'size', description: 'requests that were answered with an error' },
     'uptime-seconds': { kind: 'number' },
   },
@@ -75,6 +78,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
     }),
     ...remapCommands(subject),
     ...spareCommands(subject),
+    ...healingCommands(subject),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {
@@ -126,6 +130,8 @@ async function queryStats(subject: ControlSubject): Promise<ValueOf<typeof STATI
     'main-read-errors': statistics.mainReadErrors,
     'main-write-errors': statistics.mainWriteErrors,
     'spare-errors': statistics.spareErrors,
+    'slow-reads': statistics.slowReads,
+    'retried-reads': statistics.retriedReads,
     'failed-requests': statistics.failedRequests,
     'uptime-seconds': (Date.now() - startedAt.getTime()) / 1000,
   }

@@ -2,6 +2,13 @@
 import type { EventTable } from '../qmp/schema.js'
 
 const DISK = ['main', 'spare']
+const SCRUB = {
+  position: { kind: 'size' },
+  size: { kind: 'size' },
+  'healed-blocks': { kind: 'size' },
+  'lost-sectors': { kind: 'size' },
+} as const
+const GUARDED_DISK = ['main', 'replica']
 
 export const CONTROL_EVENTS = {
   REMAP_ADDED: {
@@ -13,7 +20,7 @@ export const CONTROL_EVENTS = {
       sectors: { kind: 'size' },
       reason: {
         kind: 'enum',
-        values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error', 'spare-removed'],
+        values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error', 'spare-removed', 'replica'],
       },
       'lost-sectors': { kind: 'size' },
     },
@@ -55,6 +62,24 @@ export const CONTROL_EVENTS = {
       action: { kind: 'enum', values: ['remapped', 'recovered', 'report'] },
     },
   },
+  IO_TIMEOUT: {
+    description: 'A disk has not answered a request in time',
+    data: {
+      disk: { kind: 'enum', values: GUARDED_DISK },
+      operation: { kind: 'str' },
+      sector: { kind: 'size' },
+      sectors: { kind: 'size' },
+      seconds: { kind: 'number' },
+      hangs: { kind: 'bool' },
+    },
+  },
+  DISK_RESPONDS: {
+    description: 'A disk that hung has answered something',
+    data: { disk: { kind: 'enum', values: GUARDED_DISK } },
+  },
+  SCRUB_STARTED: { description: 'A scrub begins, or goes on', data: { ...SCRUB, speed: { kind: 'size' } } },
+  SCRUB_STOPPED: { description: 'A scrub is not finished, but can go on', data: { ...SCRUB, error: { kind: 'str' } } },
+  SCRUB_COMPLETED: { description: 'A scrub has read the whole disk', data: SCRUB },
   TABLE_RESIZED: {
     description: 'The remap table changed its number of buckets',
     data: { from: { kind: 'size' }, to: { kind: 'size' }, remaps: { kind: 'size' } },

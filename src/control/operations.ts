@@ -3,10 +3,11 @@
  * command. Arguments have been checked in the control thread.
  */
 import type { JsonObject } from '../qmp/message.js'
+import { healingOperations, type HealingSubject } from './healing-operations.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
 import { spareOperations } from './spare-operations.js'
 
-export interface OperationsSubject extends RemapSubject {
+export interface OperationsSubject extends RemapSubject, HealingSubject {
   /** Begins a graceful stop and returns at once. */
   quit(): void
 }
@@ -18,6 +19,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
   new Map<string, (args: JsonObject) => unknown>([
     ...remapOperations(subject),
     ...spareOperations(subject.pair),
+    ...healingOperations(subject),
     [
       'quit',
       () => {

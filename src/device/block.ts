@@ -26,6 +26,7 @@ export function openBlock(path: string, options: OpenOptions): OpenedDisk {
       fd,
       size,
       readOnly: options.readOnly,
+      mayHang: options.mayHang ?? false,
       blockSizes: { minimum: 1, preferred: Math.max(4096, sectorSize), maximum: 64 * MiB },
       writesThrough: true,
       trimCommand: ['blkdiscard', '--force'],

@@ -18,6 +18,7 @@ export function openFile(path: string, options: OpenOptions): OpenedDisk {
       fd,
       size: Number(size),
       readOnly: options.readOnly,
+      mayHang: options.mayHang ?? false,
       blockSizes: { minimum: 1, preferred: 4096, maximum: 64 * MiB },
       writesThrough: false,
       trimCommand: ['fallocate', '--punch-hole', '--keep-size'],

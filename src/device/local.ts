@@ -35,6 +35,8 @@ export interface LocalDisk {
   readonly zeroCommand: readonly string[]
   /** A regular file: it can have holes, and punching one takes the same short time whatever its length. */
   readonly sparse?: boolean
+  /** Every request goes through the thread pool: while one hangs in a call, everything else goes on. */
+  readonly mayHang?: boolean
 }
 
 /** Starting a helper program costs milliseconds: below this, a trim is not worth it and zeros are simply written. */
@@ -51,10 +53,12 @@ export class LocalDevice implements Device {
   readonly #reads = new Pace()
   readonly #writes = new Pace()
   readonly #holes: HoleFinder | undefined
+  readonly #synchronousLengthMax: number
   #flushFailure: DeviceError | undefined
 
   constructor(disk: LocalDisk) {
     this.#disk = disk
+    this.#synchronousLengthMax = disk.mayHang ? 0 : SYNCHRONOUS_LENGTH_MAX
     this.#holes = disk.sparse ? new HoleFinder(disk.fd) : undefined
   }
 
@@ -79,7 +83,7 @@ export class LocalDevice implements Device {
     assertInside(this, offset, length)
     if (length === 0) return undefined
     const start = performance.now()
-    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#reads.isSynchronous(start)) return this.#readInPool(offset, into)
+    if (length > this.#synchronousLengthMax || !this.#reads.isSynchronous(start)) return this.#readInPool(offset, into)
     try {
       const bytes = readSync(this.#disk.fd, into, 0, length, offset)
       if (bytes < length) return this.#readInPool(offset + bytes, into.subarray(bytes))
@@ -96,7 +100,7 @@ export class LocalDevice implements Device {
     assertInside(this, offset, length)
     if (this.readOnly) return Promise.reject(new DeviceError('EPERM', this.name, 'write', offset, length))
     const start = performance.now()
-    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#writes.isSynchronous(start)) {
+    if (length > this.#synchronousLengthMax || !this.#writes.isSynchronous(start)) {
       return this.#writeInPool(offset, chunks, 0, length, options)
     }
     try {

@@ -13,6 +13,8 @@ import { UpstreamDevice } from './upstream.js'
 export interface OpenOptions {
   /** Opens without write access and with a lock that other readers share. */
   readonly readOnly: boolean
+  /** Nobody may be kept waiting by this disk, at the price of a slower way to it. */
+  readonly mayHang?: boolean
   readonly log: Log
 }
 

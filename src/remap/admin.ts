@@ -50,14 +50,17 @@ export async function addRemaps(target: RemapTarget, batch: RemapBatch, options:
   const blocks = await unmappedOf(target, batch, options.skipRemapped)
   const before = batch.blocks.size - blocks.size
   if (blocks.size === 0) return { blocks: 0, skipped: before }
-  const parts = { main, blocks: target.blocks, table, placement, policy: options.policy }
+  const { policy, copy } = options
+  // Without a copy the content changes.
+  const changing = copy ? undefined : target.replica
+  const parts = { main, blocks: target.blocks, table, placement, policy, changing }
   const isQuiet = blocks.count > RANGES_TOLD_MAX
   const adding = new Adding(parts, { batch, blocks, isQuiet })
   await alone(target, batch, blocks, async () => {
     const progress = new Progress(target.emit, 'add', blocks.size)
     try {
       await adding.reserve()
-      await relocate({ lock, blocks, mover: adding, hold: 'shared', copies: options.copy, progress })
+      await relocate({ lock, blocks, mover: adding, hold: 'shared', copies: copy, progress })
     } catch (error) {
       throw explain(error, adding.added, 'are remapped')
     } finally {

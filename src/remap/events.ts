@@ -1,5 +1,12 @@
 /** What the remapper tells the world. The names and the data are the control socket's (QMP) events. */
 
+interface ScrubTold {
+  position: number
+  size: number
+  'healed-blocks': number
+  'lost-sectors': number
+}
+
 export interface RemapEvents {
   /** `reason`: a failed write, a failed or late read, an operator, a spare block that failed, or a spare being removed. */
   REMAP_ADDED: {
@@ -8,7 +15,7 @@ export interface RemapEvents {
     spare: string
     'spare-sector': number
     sectors: number
-    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'spare-removed'
+    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'spare-removed' | 'replica'
     'lost-sectors': number
   }
   /** A disk failed a request. `action`: what became of the request of the client. */
@@ -20,6 +27,22 @@ export interface RemapEvents {
     error: string
     action: 'remapped' | 'recovered' | 'report'
   }
+  /** A disk has not answered a request in time. `hangs`: it has answered nothing since. */
+  IO_TIMEOUT: {
+    disk: 'main' | 'replica'
+    operation: string
+    sector: number
+    sectors: number
+    seconds: number
+    hangs: boolean
+  }
+  /** A disk that hung has answered something. */
+  DISK_RESPONDS: { disk: 'main' | 'replica' }
+  /** Positions and sizes are in bytes. */
+  SCRUB_STARTED: ScrubTold & { speed: number }
+  /** `error`: why, when nobody has stopped it. */
+  SCRUB_STOPPED: ScrubTold & { error: string }
+  SCRUB_COMPLETED: ScrubTold
   TABLE_RESIZED: { from: number; to: number; remaps: number }
   REMAP_REMOVED: { 'main-sector': number; spare: string; 'spare-sector': number; sectors: number }
   /** In place of many REMAP_ADDED or REMAP_REMOVED. */

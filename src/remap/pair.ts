@@ -24,6 +24,7 @@ import { Drain, DrainError } from './drain.js'
 import type { RemapEventSink } from './events.js'
 import { findSpares, placeOf, type FoundSpare, type FoundSpares } from './find-spares.js'
 import { SPARE_POLICY_DEFAULT, type ReadPolicy, type SparePolicy } from './policy.js'
+import type { Replica } from './replica.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTarget } from './target.js'
 
@@ -45,14 +46,20 @@ export interface PairLocations {
  */
 export async function openDisks(
   { main, spares }: PairLocations,
-  options: { readonly mainReadOnly: boolean; readonly spareReadOnly: boolean; readonly log: Log },
+  options: {
+    readonly mainMayHang?: boolean
+    readonly mainReadOnly: boolean
+    readonly spareReadOnly: boolean
+    readonly log: Log
+  },
 ): Promise<PairDisks> {
-  const { mainReadOnly, spareReadOnly, log } = options
+  const { mainMayHang = false, mainReadOnly, spareReadOnly, log } = options
   refuseOverlaps(
     { name: main, sameness: samenessOf(main) },
     spares.map((spare) => ({ name: spare, sameness: samenessOf(spare) })),
   )
-  const opened = { main: await openDisk(main, { readOnly: mainReadOnly, log }), spares: [] as OpenedDisk[] }
+  const openedMain = await openDisk(main, { readOnly: mainReadOnly, mayHang: mainMayHang, log })
+  const opened = { main: openedMain, spares: [] as OpenedDisk[] }
   const unopened: { location: string; error: unknown }[] = []
   for (const location of spares) {
     try {
@@ -111,6 +118,7 @@ export interface FormatPairOptions {
 
 export interface OpenPairOptions {
   readonly policy: ReadPolicy
+  readonly replica?: Replica | undefined
   /** dm-remap's if absent. */
   readonly tableSettings?: TableSettings
   readonly spares?: SparePolicy
@@ -294,10 +302,13 @@ export class Pair {
         await target.pool.markClean(await identify(this.#main))
       }
     } catch (error) {
-      throw new Error(`the pair could not be stopped cleanly: ${messageOf(error)}`, { cause: error })
-    } finally {
-      await target.close()
+      // A disk that hangs cannot be closed either: what comes first says more.
+      await target.close().catch(() => undefined)
+      throw uncleanStop(error)
     }
+    await target.close().catch((error: unknown) => {
+      throw uncleanStop(error)
+    })
   }
 
   async #stopRemovals(): Promise<void> {
@@ -324,6 +335,9 @@ function deviceAt(spares: readonly OpenedDisk[], n: number): OpenedDisk['device'
   if (!spare) throw new RangeError(`there is no spare ${n}`)
   return spare.device
 }
+
+const uncleanStop = (cause: unknown): Error =>
+  new Error(`the pair could not be stopped cleanly: ${messageOf(cause)}`, { cause })
 
 const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
   id: shorten(main.identity.id),

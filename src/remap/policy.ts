@@ -1,4 +1,5 @@
 /** What an error of a disk means. Pure: errors in, decisions out. */
+import { DeadlineError } from '../device/deadline.js'
 import type { DeviceError } from '../device/device.js'
 
 /**
@@ -20,8 +21,10 @@ export function judge(error: DeviceError): Verdict {
     case 'EINVAL':
       // Every request is inside the disk and aligned to its minimum, so the objection is to the place, not to the form.
       return 'bad-block'
-    case 'ENODEV':
     case 'ETIMEDOUT':
+      // A write that hangs can go elsewhere if the operator wants that. What a read would have brought is nowhere else.
+      return error instanceof DeadlineError && error.mayMove && error.operation !== 'read' ? 'bad-block' : 'gone'
+    case 'ENODEV':
     case 'ESHUTDOWN':
       return 'gone'
     case 'ENOMEM':

@@ -9,6 +9,7 @@ import { RemapRequestError, type RemapBatch } from './batch.js'
 import { isBadBlock, type DataBlocks } from './data-blocks.js'
 import type { NewRemap, Placement } from './placement.js'
 import type { ReadPolicy } from './policy.js'
+import type { Replica } from './replica.js'
 import { rescue, rescueAround, type Rescued } from './rescue.js'
 import type { Mover, Run, Window } from './relocation.js'
 import type { RemapTable } from './table.js'
@@ -19,6 +20,8 @@ export interface AddingParts {
   readonly table: RemapTable
   readonly placement: Placement
   readonly policy: ReadPolicy
+  /** Learns of blocks that change their content. */
+  readonly changing?: Replica | undefined
 }
 
 export interface AddingOptions {
@@ -102,7 +105,7 @@ export class Adding implements Mover {
    * something was written: the written sectors are not lost any more, and nobody knows which they are.
    */
   async changeOver({ from, to, wasWritten }: Window): Promise<void> {
-    const { table, placement } = this.#parts
+    const { table, placement, blocks, changing } = this.#parts
     const remaps: NewRemap[] = []
     for (let index = from; index < to; index++) {
       const block = mainBlock(this.#blocks.at(index))
@@ -111,6 +114,7 @@ export class Adding implements Mover {
       const slot = slotNumber((this.#slots[index] ?? 0) - 1)
       remaps.push({ block, content: undefined, lostMask: this.#lostMasks.get(index) ?? lost, reason: 'operator', slot })
     }
+    for (const { block } of remaps) changing?.mark(block * blocks.blockSize, this.#lengthOf(block, 1))
     try {
       await placement.place(remaps, this.#isQuiet)
     } catch (error) {

@@ -5,6 +5,7 @@
  * failed read is halved in the same way; of a block that stays bad, what can be read is saved and what cannot is lost,
  * and says so until it is rewritten.
  */
+import { DeadlineError } from '../device/deadline.js'
 import { DeviceError, type Device } from '../device/device.js'
 import type { SparePool } from '../spare/pool.js'
 import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
@@ -14,6 +15,7 @@ import type { RemapEventSink } from './events.js'
 import { halve, type SparePiece } from './pieces.js'
 import { InDoubtError, SpareExhaustedError, type NewRemap, type Placement, type RemapReason } from './placement.js'
 import { judge, type ExhaustedPolicy, type ReadPolicy } from './policy.js'
+import type { Replica } from './replica.js'
 import { rescue, type Rescued } from './rescue.js'
 import { countSectors, sectorsCovered, sectorsIn, sectorsTouched } from './sector-mask.js'
 import type { Statistics } from './statistics.js'
@@ -29,6 +31,8 @@ export interface RepairParts {
   readonly pool: SparePool
   readonly placement: Placement
   readonly policy: ReadPolicy
+  /** Where lost sectors may be had. */
+  readonly replica?: Replica | undefined
   readonly onExhausted: ExhaustedPolicy
   readonly statistics: Statistics
   readonly emit: RemapEventSink
@@ -75,6 +79,8 @@ export class Repair {
     if (!isBadBlock(error)) throw error
     const halves = halve(offset, chunksLength(chunks), this.#blockSize)
     if (!halves) return [{ offset, chunks }]
+    // To try the halves would mean to wait for each of them.
+    if (error instanceof DeadlineError) return this.#blockByBlock(offset, chunks)
     const bad: BadWrite[] = []
     for (const half of halves) {
       const from = half.offset - offset
@@ -88,12 +94,24 @@ export class Repair {
     return bad
   }
 
+  #blockByBlock(offset: number, chunks: readonly Buffer[]): BadWrite[] {
+    const writes: BadWrite[] = []
+    const end = offset + chunksLength(chunks)
+    for (let at = offset; at < end;) {
+      const { start, length } = this.#blockAt(at)
+      const next = Math.min(start + length, end)
+      writes.push({ offset: at, chunks: sliceChunks(chunks, at - offset, next - offset) })
+      at = next
+    }
+    return writes
+  }
+
   async #remapOfWrite(write: BadWrite): Promise<NewRemap> {
     this.#parts.statistics.mainWriteErrors++
     const { block, start, length } = this.#blockAt(write.offset)
     const remap = { block, reason: 'write-error' as const }
     if (chunksLength(write.chunks) === length) return { ...remap, content: write.chunks, lostMask: 0n }
-    const rest = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    const rest = await this.#healed(start, await rescue(this.#parts.main, start, length, this.#parts.policy))
     return { ...remap, ...this.#overlay(rest, write.offset - start, write.chunks, write.offset) }
   }
 
@@ -204,8 +222,10 @@ export class Repair {
   async #readBadBlock(offset: number, into: Buffer, error: DeviceError): Promise<void> {
     this.#parts.statistics.mainReadErrors++
     const { block, start, length } = this.#blockAt(offset)
-    const rescued = await rescue(this.#parts.main, start, length, this.#parts.policy)
-    const reason: RemapReason = rescued.lostMask === 0n ? 'weak' : 'read-error'
+    const read = await rescue(this.#parts.main, start, length, this.#parts.policy)
+    if (read.lostMask === 0n) this.#parts.statistics.retriedReads++
+    const rescued = await this.#healed(start, read)
+    const reason: RemapReason = read.lostMask === 0n ? 'weak' : rescued.lostMask === 0n ? 'replica' : 'read-error'
     const lost = sectorsTouched(offset - start, into.length) & rescued.lostMask
     this.#report('main', error, start, length, lost === 0n ? 'recovered' : 'report')
     await this.#placeIfPossible({ block, content: [rescued.content], lostMask: rescued.lostMask, reason })
@@ -231,9 +251,37 @@ export class Repair {
       if (!isBadBlock(error)) throw error
       return await this.#moveOn(part, error, [])
     }
-    const content = Buffer.alloc(this.#blockAt(part.offset).length)
+    const { start, length } = this.#blockAt(part.offset)
+    const content = Buffer.alloc(length)
     into.copy(content, part.offsetInBlock)
-    return { content, lostMask: pool.get(part.slot).lostMask }
+    const { lostMask } = pool.get(part.slot)
+    const wanted = sectorsTouched(part.offsetInBlock, into.length) & lostMask
+    return { content, lostMask: (lostMask & ~wanted) | (await this.#healSpare(part, start, content, wanted)) }
+  }
+
+  /** Brings lost sectors of a remapped block back from the replica. @returns those that stay lost */
+  async #healSpare(part: SparePiece, start: number, content: Buffer, wanted: bigint): Promise<bigint> {
+    const { pool, placement, main, log } = this.#parts
+    const member = pool.memberOf(part.slot)
+    const { lostMask: left } = await this.#healed(start, { content, lostMask: wanted })
+    const healed = wanted & ~left
+    if (healed === 0n || main.readOnly || member.spare.device.readOnly) return left
+    try {
+      for (const sector of sectorsIn(healed)) {
+        const at = sector * SECTOR_SIZE
+        await member.write(member.dataOffset(part.slot) + at, [content.subarray(at, at + SECTOR_SIZE)])
+      }
+      await placement.setLostMask(part.slot, pool.get(part.slot).lostMask & ~healed)
+    } catch (error) {
+      if (!(error instanceof DeviceError || error instanceof InDoubtError)) throw error
+      log.warn(`what the replica has of main sector ${start / SECTOR_SIZE} cannot be kept: ${error.message}`)
+    }
+    return left
+  }
+
+  /** With what the replica has of the sectors that are lost. */
+  async #healed(start: number, { content, lostMask }: Rescued): Promise<Rescued> {
+    return { content, lostMask: (await this.#parts.replica?.heal(start, content, lostMask)) ?? lostMask }
   }
 
   /** Hands the rescued bytes to the client, or says which of them are lost. */
@@ -263,7 +311,7 @@ export class Repair {
     const member = pool.memberOf(part.slot)
     const rest = await rescue(member.spare.device, member.dataOffset(part.slot), length, policy)
     const { lostMask } = pool.get(part.slot)
-    const held = { content: rest.content, lostMask: rest.lostMask | lostMask }
+    const held = await this.#healed(start, { content: rest.content, lostMask: rest.lostMask | lostMask })
     const { content, lostMask: stillLost } = this.#overlay(held, part.offset - start, chunks, part.offset)
     this.#report('spare', error, start, length, stillLost === 0n ? 'recovered' : 'report')
     // Where only space is missing the block itself is as good as before.

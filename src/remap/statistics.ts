@@ -21,6 +21,9 @@ const NAMES = [
   'mainWriteErrors',
   /** Blocks of the spare that failed. */
   'spareErrors',
+  /** Reads of the main disk that took longer than allowed, and blocks that were read only when tried again. */
+  'slowReads',
+  'retriedReads',
   /** Requests that were answered with an error. */
   'failedRequests',
   // Levels: how things are now.

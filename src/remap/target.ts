@@ -29,6 +29,7 @@ import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Repair } from './repair.js'
+import type { Replica } from './replica.js'
 import { newStatistics, type Statistics } from './statistics.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
@@ -37,6 +38,7 @@ export interface RemapTargetOptions {
   readonly main: Device
   readonly pool: SparePool
   readonly policy: ReadPolicy
+  readonly replica?: Replica | undefined
   readonly spares: SparePolicy
   /** dm-remap's if absent. */
   readonly tableSettings?: TableSettings | undefined
@@ -57,6 +59,7 @@ export class RemapTarget implements Device {
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
   readonly lock = new RangeLock()
+  readonly replica: Replica | undefined
   readonly blocks: DataBlocks
   readonly emit: RemapEventSink
   /** What operators are moving at the moment, see `admin.ts`. */
@@ -71,6 +74,7 @@ export class RemapTarget implements Device {
     this.main = main
     this.pool = pool
     this.blocks = new DataBlocks(pool)
+    this.replica = options.replica
     this.#log = log
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
@@ -207,6 +211,39 @@ export class RemapTarget implements Device {
     return stateExtents(offset, length, countMax, this.#placements)
   }
 
+  /**
+   * Reads what clients would read, from where it is.
+   * @returns whether all of it is there; nothing was repaired
+   * @throws DeviceError when that says nothing of the blocks
+   */
+  examine(offset: number, into: Buffer): Promise<boolean> {
+    return this.#holding('shared', offset, into.length, async () => {
+      try {
+        return await this.#readPieces(offset, into)
+      } catch (error) {
+        if (error instanceof DeviceError && judge(error) === 'bad-block') return false
+        throw error
+      }
+    })
+  }
+
+  /** Reads what a plain read could not, and repairs it on the way. @throws DeviceError, EIO for what is lost */
+  heal(offset: number, into: Buffer): Promise<void> {
+    return this.#holding('exclusive', offset, into.length, () => this.#repairRead(offset, into))
+  }
+
+  /** Moves a block to the spare while it can be read. @throws DeviceError, SpareExhaustedError, InDoubtError */
+  moveWeak(block: MainBlock): Promise<void> {
+    const { blockSize } = this.pool
+    const offset = block * blockSize
+    const content = Buffer.alloc(Math.min(blockSize, this.size - offset))
+    return this.#holding('exclusive', offset, content.length, async () => {
+      if (this.table.lookup(block) !== undefined) return
+      await this.main.read(offset, content)
+      await this.placement.place([{ block, content: [content], lostMask: 0n, reason: 'weak' }])
+    })
+  }
+
   /** Retires the slots that lost to a newer one, so that they never come back. Before anything is served. */
   async settle(): Promise<void> {
     await this.placement.retire(this.#superseded)
@@ -234,9 +271,10 @@ export class RemapTarget implements Device {
     Object.assign(this.statistics, this.table.settings)
   }
 
-  /** Closes all disks. To say that the stop was a clean one is the business of `Pair`. */
+  /** Closes all disks, and the replica. To say that the stop was a clean one is the business of `Pair`. */
   async close(): Promise<void> {
-    await all([this.main.close(), ...this.pool.members.map(({ spare }) => spare.device.close())])
+    const spares = this.pool.members.map(({ spare }) => spare.device.close())
+    await all([this.main.close(), ...spares, this.replica?.device.close()])
   }
 
   /**
@@ -304,6 +342,21 @@ export class RemapTarget implements Device {
     length: number,
     action: () => Promise<T>,
   ): Promise<T> {
+    try {
+      return await this.#holding(mode, offset, length, action)
+    } catch (error) {
+      this.statistics.failedRequests++
+      throw error
+    }
+  }
+
+  /** The same for nobody's request. */
+  async #holding<T>(
+    mode: 'shared' | 'exclusive',
+    offset: number,
+    length: number,
+    action: () => Promise<T>,
+  ): Promise<T> {
     const { blockSize } = this.pool
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
@@ -311,9 +364,6 @@ export class RemapTarget implements Device {
     const release = typeof claim === 'function' ? claim : await claim
     try {
       return await action()
-    } catch (error) {
-      this.statistics.failedRequests++
-      throw error
     } finally {
       release()
     }
@@ -344,7 +394,11 @@ export class RemapTarget implements Device {
       else if (!(await this.#readPieces(offset, into))) return 'lost'
       return undefined
     } catch (error) {
-      if (error instanceof DeviceError && judge(error) === 'bad-block') return error
+      if (!(error instanceof DeviceError)) throw error
+      const verdict = judge(error)
+      if (verdict === 'bad-block') return error
+      // A disk that is gone or hangs is not remapped, but read in its place.
+      if (verdict === 'gone' && (await this.replica?.read(offset, into))) return undefined
       throw error
     }
   }

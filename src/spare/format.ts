@@ -140,6 +140,8 @@ export interface HeaderNotes {
   readonly createdAt: string
   readonly pool: PoolRecord
   readonly slotTable?: SlotTableRecord
+  /** What scrub and replica remember from one start to the next: see `remap/healing-notes.ts`. */
+  readonly healing?: unknown
 }
 
 export interface Header {

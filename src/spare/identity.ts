@@ -17,18 +17,28 @@ export interface DiskIdentity {
 const SAMPLES = 64
 const SAMPLE_SIZE = 4 * KiB
 const UNREADABLE = -1
+/** A disk that does not answer for so many samples hangs: to try them all would take as many deadlines. */
+const TIMEOUTS_MAX = 2
 
 /**
  * CRC-32C of 64 blocks spread evenly over `device`, the first and the last among them; -1 for one that cannot be read.
+ * @throws DeviceError ETIMEDOUT when the disk hangs
  */
 export async function takeFingerprint(device: Device): Promise<number[]> {
   const length = Math.min(SAMPLE_SIZE, device.size)
   const samples: number[] = []
   let last: number | undefined
+  let timeouts = 0
   for (let n = 0; n < SAMPLES; n++) {
     const offset = alignDown(Math.floor(((device.size - length) * n) / (SAMPLES - 1)), SECTOR_SIZE)
-    // On a small disk several samples are one.
-    samples.push(offset === last ? (samples.at(-1) ?? UNREADABLE) : await sample(device, offset, length))
+    try {
+      // On a small disk several samples are one.
+      samples.push(offset === last ? (samples.at(-1) ?? UNREADABLE) : await sample(device, offset, length))
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      if (error.code === 'ETIMEDOUT' && ++timeouts >= TIMEOUTS_MAX) throw error
+      samples.push(UNREADABLE)
+    }
     last = offset
   }
   return samples
@@ -36,13 +46,8 @@ export async function takeFingerprint(device: Device): Promise<number[]> {
 
 async function sample(device: Device, offset: number, length: number): Promise<number> {
   const buffer = Buffer.alloc(length)
-  try {
-    await device.read(offset, buffer)
-    return crc32c(buffer)
-  } catch (error) {
-    if (error instanceof DeviceError) return UNREADABLE
-    throw error
-  }
+  await device.read(offset, buffer)
+  return crc32c(buffer)
 }
 
 export interface SeenMain extends DiskIdentity {

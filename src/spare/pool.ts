@@ -317,6 +317,26 @@ export class SparePool {
     if (failed) throw failed.reason
   }
 
+  // --- Notes ---------------------------------------------------------------------------------------------------------
+
+  /** All members have the same owner epoch. */
+  get ownerEpoch(): number {
+    return this.#first.spare.header.ownerEpoch
+  }
+
+  /** What scrub and replica remember. Every member has it, whichever is the first one at the next start. */
+  get healing(): unknown {
+    return this.#first.spare.header.notes.healing
+  }
+
+  /** Changes the notes of scrub and replica on all members, durably. @throws DeviceError */
+  noteHealing(change: (healing: unknown) => unknown): Promise<void> {
+    return this.#oneAtATime(async () => {
+      const healing = change(this.healing)
+      for (const { spare } of this.#members) await spare.update({ healing })
+    })
+  }
+
   // --- Membership --------------------------------------------------------------------------------------------------
 
   /**
@@ -364,7 +384,7 @@ export class SparePool {
       await Spare.format(device, { ...options, pool: { ...record, standing: 'joining' } }, this.#log)
       const member = await this.#load({ ...(await Spare.identify(device)), device, location })
       await this.#tell(this.#members, record)
-      await member.spare.update({ clean: false, pool: record })
+      await member.spare.update({ clean: false, pool: record, healing: this.healing })
       this.#members = [...this.#members, member]
       return member
     })

@@ -22,6 +22,7 @@ import {
   spareSizeMin,
   type Geometry,
   type Header,
+  type HeaderNotes,
   type MainIdentity,
   type PoolRecord,
 } from './format.js'
@@ -52,6 +53,7 @@ export interface HeaderChange {
   readonly initialisedPages?: number
   readonly main?: MainIdentity
   readonly pool?: PoolRecord
+  readonly healing?: unknown
 }
 
 /** The header that is in force, and the copies that are not like it. */
@@ -271,6 +273,11 @@ export class Spare {
     await this.update({ clean: true, main })
   }
 
+  /** Changes the notes of scrub and replica, durably. @throws DeviceError */
+  noteHealing(change: (healing: unknown) => unknown): Promise<void> {
+    return this.update(({ healing }) => ({ healing: change(healing) }))
+  }
+
   /** Slots are initialised one stride at a time, whoever asks first. */
   #ensureInitialised(number: SlotNumber): Promise<void> {
     if (pageOf(number) < this.#header.initialisedPages) return Promise.resolve()
@@ -285,10 +292,16 @@ export class Spare {
   }
 
   /** Rewrites all header copies, after the updates before this one. @throws DeviceError; RangeError when it does not fit */
-  update(change: HeaderChange): Promise<void> {
+  update(change: HeaderChange | ((notes: HeaderNotes) => HeaderChange)): Promise<void> {
     const step = this.#updating.then(async () => {
-      const { main, pool, ...fields } = change
-      const notes = { ...this.#header.notes, ...(main && { main }), ...(pool && { pool }) }
+      const { notes: before } = this.#header
+      const { main, pool, healing = before.healing, ...fields } = change instanceof Function ? change(before) : change
+      const notes = {
+        ...before,
+        ...(main && { main }),
+        ...(pool && { pool }),
+        ...(healing !== undefined && { healing }),
+      }
       const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
       const slotTable = this.slots.record(next.initialisedPages)
       const header = { ...next, notes: { ...notes, slotTable } }

@@ -105,6 +105,7 @@ const HEADER: Header = {
       removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
     },
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
+    healing: { scrub: { position: 0 } },
   },
 }
 

@@ -1,16 +1,14 @@
 /** Promise P8: a main disk that hangs stops its own requests and nothing else. */
-import { spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { DaemonProcess } from '../../qemu/process.js'
 import { RemapServer } from '../../qemu/remap-server.js'
 import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { packageRoot } from '../../src/cli/package-version.js'
 import { NbdClient } from '../../src/nbd/client.js'
 import { MiB } from '../../src/util/units.js'
+import { FuseFile, isFuseToBeHad } from '../support/fuse-file.js'
 
 interface Status {
   readonly 'data-plane': string
@@ -59,43 +57,14 @@ void t.test('the control socket answers while the main disk hangs, and the reque
   await client.disconnect()
 })
 
-/** A file in user space can be made to hang, in the middle of a system call. */
-function isFuseToBeHad(): boolean {
-  try {
-    accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
-    return spawnSync('nbdfuse', ['--version']).status === 0
-  } catch {
-    return false
-  }
-}
-
-/** The path of a file of 32 MiB, and the process that carries out its reads and writes. */
-async function startFuseFile(directory: string): Promise<{ path: string; process: DaemonProcess }> {
-  const mount = join(directory, 'mount')
-  const path = join(mount, 'main.img')
-  await mkdir(mount)
-  const process = await DaemonProcess.start({
-    program: 'nbdfuse',
-    args: [path, '[', 'nbdkit', '--exit-with-parent', 'memory', '32M', ']'],
-    ready: async (_, signal) => {
-      while (!existsSync(path) && !signal.aborted) await new Promise((resolve) => setTimeout(resolve, 5))
-    },
-  })
-  return { path, process }
-}
-
 const fuse = isFuseToBeHad() ? {} : { skip: 'needs /dev/fuse and nbdfuse' }
 
 void t.test('the control socket answers while the server itself hangs in a call to the main disk', fuse, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'nbd-fuse-'))
   await writeFile(join(directory, 'spare.img'), '')
   await truncate(join(directory, 'spare.img'), 32 * MiB)
-  const main = await startFuseFile(directory)
-  t.teardown(async () => {
-    spawnSync('fusermount3', ['-u', '-z', join(directory, 'mount')])
-    await main.process.kill('SIGKILL')
-    await rm(directory, { recursive: true })
-  })
+  t.teardown(() => rm(directory, { recursive: true }))
+  const main = await FuseFile.start(t, join(directory, 'mount'))
   await using server = await RemapServer.start({
     program: join(packageRoot(), 'dist/src/cli/main.js'),
     directory,

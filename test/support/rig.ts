@@ -6,6 +6,7 @@ import type { OpenedDisk } from '../../src/device/open.js'
 import type { RemapEventSink } from '../../src/remap/events.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { ReadPolicy } from '../../src/remap/policy.js'
+import type { Replica } from '../../src/remap/replica.js'
 import type { RemapTarget } from '../../src/remap/target.js'
 import type { Spare } from '../../src/spare/spare.js'
 import { silentLog } from '../../src/util/log.js'
@@ -24,6 +25,7 @@ export interface RigOptions {
   readonly mainSize?: number
   readonly spareSize?: number
   readonly policy?: Partial<ReadPolicy>
+  readonly replica?: Replica
 }
 
 export interface Rig {
@@ -35,7 +37,7 @@ export interface Rig {
   readonly pair: Pair
   readonly target: RemapTarget
   /** Opens the pair again over the same bytes, as after a SIGKILL. The faults stay. */
-  readonly reopen: () => Promise<Rig>
+  readonly reopen: (replica?: Replica) => Promise<Rig>
 }
 
 /** Byte n of the main disk of a new rig. Sectors differ, and none is all zeros. */
@@ -53,7 +55,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
   pattern(0, mainMemory.size).copy(mainMemory.bytes)
   const disks = { main: asDisk(mainMemory, 'main'), spares: [asDisk(spareMemory, 'spare')] }
   await formatPair(disks, { blockSize: options.blockSize ?? 4096, force: false, log: silentLog })
-  return openRig(mainMemory, spareMemory, { ...POLICY, ...options.policy }, [], [])
+  return openRig(mainMemory, spareMemory, { ...POLICY, ...options.policy }, [], [], options.replica)
 }
 
 async function openRig(
@@ -62,6 +64,7 @@ async function openRig(
   policy: ReadPolicy,
   mainRules: readonly FaultRule[],
   spareRules: readonly FaultRule[],
+  replica: Replica | undefined,
 ): Promise<Rig> {
   const main = new FaultyDevice(mainMemory)
   const spare = new FaultyDevice(spareMemory)
@@ -72,8 +75,9 @@ async function openRig(
     events.push([name, { ...data }])
   }
   const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
-  const pair = await Pair.open(disks, { policy, acceptMain: false, emit, log: silentLog })
-  const reopen = (): Promise<Rig> => openRig(mainMemory, spareMemory, policy, main.rules, spare.rules)
+  const pair = await Pair.open(disks, { policy, replica, acceptMain: false, emit, log: silentLog })
+  const reopen = (copy?: Replica): Promise<Rig> =>
+    openRig(mainMemory, spareMemory, policy, main.rules, spare.rules, copy)
   const { target } = pair
   return { main, spare, mainBytes: mainMemory.bytes, spareBytes: spareMemory.bytes, events, pair, target, reopen }
 }

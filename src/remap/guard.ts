@@ -1,0 +1,49 @@
+/** Keeps a disk that hangs from hanging its clients: see `DeadlineDevice`. What is late is told to the world. */
+import { DeadlineDevice, type RequestRange } from '../device/deadline.js'
+import type { OpenedDisk } from '../device/open.js'
+import type { Log } from '../util/log.js'
+import { SECTOR_SIZE } from '../util/units.js'
+import type { RemapEventSink } from './events.js'
+
+/** What becomes of a write that a disk does not answer in time. */
+export type TimeoutPolicy = 'eio' | 'remap'
+
+export interface GuardOptions {
+  readonly disk: 'main' | 'replica'
+  readonly timeoutMs: number
+  readonly onTimeout: TimeoutPolicy
+  readonly emit: RemapEventSink
+  readonly log: Log
+}
+
+/** Shares of the thread pool that a local disk can hold: the rest is for disks that do not hang. */
+const POOL_SHARE = { main: 5 / 8, replica: 1 / 8 } as const
+/** libuv's own. */
+const POOL_SIZE_DEFAULT = 4
+
+export function guarded(opened: OpenedDisk, options: GuardOptions): OpenedDisk {
+  const { disk, timeoutMs, onTimeout, emit, log } = options
+  const { name } = opened.device
+  const tell = ({ operation, offset, length }: RequestRange, hangs: boolean): void => {
+    const sector = Math.floor(offset / SECTOR_SIZE)
+    const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
+    emit('IO_TIMEOUT', { disk, operation, sector, sectors, seconds: timeoutMs / 1000, hangs })
+  }
+  const device = new DeadlineDevice(opened.device, {
+    timeoutMs,
+    onTimeout,
+    ...(!opened.identity.id.startsWith('nbd:') && { inFlightMax: shareOfPool(POOL_SHARE[disk]) }),
+    onLate: (request, isNews) => {
+      if (isNews) log.error(`${disk} ${name} hangs: nothing was answered for ${timeoutMs / 1000} s`)
+      tell(request, device.hangs)
+    },
+    onAlive: () => {
+      log.warn(`${disk} ${name} answers again`)
+      emit('DISK_RESPONDS', { disk })
+    },
+  })
+  return { ...opened, device }
+}
+
+const shareOfPool = (share: number): number =>
+  Math.max(1, Math.floor(Number(process.env['UV_THREADPOOL_SIZE'] ?? POOL_SIZE_DEFAULT) * share))

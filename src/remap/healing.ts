@@ -1,0 +1,48 @@
+/** What a running pair does for its health beside serving: scrub, weak blocks, and the note of its replica. */
+import type { SlowReads } from '../device/slow-reads.js'
+import { DeviceError } from '../device/device.js'
+import type { Log } from '../util/log.js'
+import type { RemapEventSink } from './events.js'
+import { noteUnchanged } from './replica-open.js'
+import { Scrub } from './scrub.js'
+import type { RemapTarget } from './target.js'
+import { WeakBlocks } from './weak.js'
+
+export interface HealingOptions {
+  readonly slowReads: SlowReads
+  readonly slowReadMs: number
+  readonly emit: RemapEventSink
+  readonly log: Log
+}
+
+export class Healing {
+  readonly scrub: Scrub
+  readonly #target: RemapTarget
+  readonly #weak: WeakBlocks
+  readonly #log: Log
+
+  constructor(target: RemapTarget, { slowReads, slowReadMs, emit, log }: HealingOptions) {
+    this.#target = target
+    this.#log = log
+    this.scrub = new Scrub(target, emit, log)
+    this.#weak = new WeakBlocks(target, slowReadMs, log)
+    slowReads.onSlow = this.#weak.late
+  }
+
+  /** The pair is open, and about to be served. */
+  begin(): void {
+    this.scrub.resume()
+  }
+
+  /** Nothing is served any more. What cannot be noted down is lost, but is no reason not to stop. */
+  async close(): Promise<void> {
+    await this.#weak.close()
+    try {
+      await this.scrub.close()
+      await noteUnchanged(this.#target)
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      this.#log.warn(`the notes of scrub and replica cannot be kept: ${error.message}`)
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/** A disk whose changes are marked at the replica before they begin, so that nothing older is ever taken from there. */
+import { chunksLength } from '../util/chunks.js'
+import type { AllocationExtent, BlockSizes, Completion, Device, WriteOptions, ZeroOptions } from '../device/device.js'
+import type { Replica } from './replica.js'
+
+export class TrackedDevice implements Device {
+  readonly #below: Device
+  readonly #replica: Replica
+
+  constructor(below: Device, replica: Replica) {
+    this.#below = below
+    this.#replica = replica
+  }
+
+  get name(): string {
+    return this.#below.name
+  }
+
+  get size(): number {
+    return this.#below.size
+  }
+
+  get readOnly(): boolean {
+    return this.#below.readOnly
+  }
+
+  get blockSizes(): BlockSizes {
+    return this.#below.blockSizes
+  }
+
+  read(offset: number, into: Buffer): Completion {
+    return this.#below.read(offset, into)
+  }
+
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
+    this.#replica.mark(offset, chunksLength(chunks))
+    return this.#below.write(offset, chunks, options)
+  }
+
+  flush(): Completion {
+    return this.#below.flush()
+  }
+
+  trim(offset: number, length: number, options?: WriteOptions): Completion {
+    this.#replica.mark(offset, length)
+    return this.#below.trim(offset, length, options)
+  }
+
+  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
+    this.#replica.mark(offset, length)
+    return this.#below.writeZeroes(offset, length, options)
+  }
+
+  async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
+    return (await this.#below.extents?.(offset, length, countMax)) ?? [{ length, allocation: 'data' }]
+  }
+
+  close(): Promise<void> {
+    return this.#below.close()
+  }
+}
