@@ -148,3 +148,18 @@ void t.test('there is a limit, and it is said', async (t) => {
   })
   t.equal(rig.pair.target.pool.total, 17)
 })
+
+void t.test('what replica and scrub remember is on every spare, those that came later included', async (t) => {
+  const rig = await PoolRig.create([8, 8])
+  const location = 'x'.repeat(512)
+  const note = {
+    replica: { id: 'f'.repeat(32), identicalIn: 7 },
+    scrub: { runs: true, position: 2 ** 50, speed: 2 ** 40, healed: 2 ** 40, lost: 2 ** 40 },
+  }
+  await rig.pair.target.pool.noteHealing(() => note)
+  await rig.pair.addOpened({ ...rig.disk(rig.newSpare('c', 8)), identity: { id: 'c', location } }, false)
+  for (const name of ['a', 'b']) await rig.pair.removeSpare(rig.member(name)).done
+  await rig.pair.close()
+  await rig.open('c')
+  t.same(rig.pair.target.pool.healing, note)
+})
