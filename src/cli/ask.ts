@@ -1,5 +1,6 @@
 /** One question to a running server over its control socket. */
 import { setTimeout as pause } from 'node:timers/promises'
+import type { QmpClient } from '../qmp/client.js'
 import { messageOf } from '../util/errors.js'
 
 /** The server cannot be asked: there is none, or it went away. */
@@ -11,13 +12,17 @@ class UnreachableError extends Error {
  * @returns what the command returned, believed to be a `T`
  * @throws Error with a sentence for people
  */
-export async function ask<T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> {
+export const ask = <T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> =>
+  withServer(control, async (client) => (await client.execute(command, args)) as T)
+
+/** For more than one question on one connection. @throws Error with a sentence for people */
+export async function withServer<T>(control: string, talk: (client: QmpClient) => Promise<T>): Promise<T> {
   const { QmpClient } = await import('../qmp/client.js')
   const { QmpConnectionError } = await import('../qmp/error.js')
   try {
     const client = await QmpClient.connect(control)
     try {
-      return (await client.execute(command, args)) as T
+      return await talk(client)
     } finally {
       await client.close()
     }

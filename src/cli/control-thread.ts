@@ -3,7 +3,7 @@
  * fails, the process does: a server that nobody can ask any more should be started anew.
  */
 import { Worker } from 'node:worker_threads'
-import { Answering } from '../control/answering.js'
+import { Answering, type Present } from '../control/answering.js'
 import type { Facts, NbdClient } from '../control/messages.js'
 import type { Operations } from '../control/operations.js'
 import type { RemapEventSink } from '../remap/events.js'
@@ -51,9 +51,10 @@ export class ControlThread {
   }
 
   /** The disks are open: answers the questions that came before, and all to come. */
-  open(facts: Facts, operations: Operations, clients: () => readonly NbdClient[]): void {
+  open(facts: Facts, operations: Operations, present: Present): void {
     const send = this.#send.bind(this)
-    this.#answering = new Answering(send, operations, clients)
+    this.#answering = new Answering(send, operations, present)
+    send({ kind: 'spares', spares: present.spares() })
     send({ kind: 'facts', facts })
   }
 

@@ -1,14 +1,17 @@
 #!/usr/bin/env node
 /** The program: picks the command and turns whatever it throws into a sentence and an exit code. */
 import { Command, CommanderError } from 'commander'
+import { addCommand, clearCommand, removeCommand } from './change-remaps.js'
 import { demoCommand } from './demo.js'
 import { EXIT, reportError, surviveClosedPipes, usageMessage } from './exit.js'
 import { formatCommand } from './format.js'
 import { packageVersion } from './package-version.js'
 import { remapsCommand } from './remaps.js'
 import { serveCommand } from './serve.js'
+import { spareCommand } from './spare.js'
 import { statsCommand } from './stats.js'
 import { statusCommand } from './status.js'
+import { tableCommand } from './table.js'
 import { verifyCommand } from './verify.js'
 
 const program = new Command('nbd-remap')
@@ -29,13 +32,18 @@ for (const command of [
   serveCommand(),
   statusCommand(),
   statsCommand(),
+  tableCommand(),
   remapsCommand(),
+  addCommand(),
+  removeCommand(),
+  clearCommand(),
+  spareCommand(),
   verifyCommand(),
   demoCommand(),
 ]) {
   program.addCommand(command)
 }
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
   command.exitOverride().configureOutput({
     outputError: (text, write) => {
       write(usageMessage(text))

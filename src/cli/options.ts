@@ -1,5 +1,5 @@
 /** Options that several commands share, and the parsing of their values. */
-import { InvalidArgumentError, Option } from 'commander'
+import { InvalidArgumentError, Option, type Command } from 'commander'
 
 export const DISK_HELP =
   'a file, a block device, or an NBD URI (nbd+unix:///export?socket=PATH, nbd://host:port/export)'
@@ -8,11 +8,54 @@ export const mainOption = (): Option =>
   new Option('--main <main>', `the failing disk: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
 export const spareOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
+/** May be given several times. */
+export const sparesOption = (purpose: string): Option =>
+  new Option('--spare <spare>', `${purpose}; several make one pool: ${DISK_HELP}`)
+    .argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), parseLocation(value)])
+    .makeOptionMandatory()
 export const controlOption = (): Option =>
   new Option('--control <path>', 'control socket of the server').argParser(parseSocketPath).makeOptionMandatory()
 export const jsonOption = (): Option => new Option('--json', 'print JSON')
 export const watchOption = (): Option =>
   new Option('--watch <seconds>', 'again every so many seconds, until Ctrl-C').argParser(parseSeconds)
+
+export const listFormatOption = (description: string): Option =>
+  new Option('--format <format>', description).choices(['own', 'badblocks', 'ddrescue'])
+export const unitOption = (): Option =>
+  new Option('--unit <bytes>', 'of a badblocks list: its block size, as given to badblocks -b')
+    .argParser(parseUnit)
+    .default(1024)
+
+function parseUnit(text: string): number {
+  const unit = Number(text)
+  if (!/^\d+$/.test(text) || unit < 512 || unit > 2 ** 30 || !Number.isInteger(Math.log2(unit))) {
+    throw new InvalidArgumentError('It must be a power of two from 512 to 1073741824.')
+  }
+  return unit
+}
+
+/** Settings of the remap table; what is absent is not changed. */
+export interface TableOptions {
+  readonly minBuckets?: number
+  readonly growLoad?: number
+  readonly shrinkLoad?: number
+}
+
+/** @param prefix of the names of the options */
+export const addTableOptions = (command: Command, prefix: '' | 'table-'): Command =>
+  command
+    .option(`--${prefix}min-buckets <n>`, 'the remap table never has fewer buckets (default: 64)', parseWhole)
+    .option(
+      `--${prefix}grow-load <n>`,
+      'above this load, remaps * 100 / buckets, they double (default: 150)',
+      parseWhole,
+    )
+    .option(`--${prefix}shrink-load <n>`, 'below this load they halve (default: 50)', parseWhole)
+
+function parseWhole(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('It must be a whole number.')
+  return Number(text)
+}
 
 export function parseLocation(text: string): string {
   if (text === '') throw new InvalidArgumentError(`It must be ${DISK_HELP}.`)
@@ -70,6 +113,14 @@ export const parseCount =
     }
     return count
   }
+
+export function parsePercent(text: string): number {
+  const percent = Number(text)
+  if (text.trim() === '' || !(percent >= 0 && percent <= 100)) {
+    throw new InvalidArgumentError('It must be a number of percent from 0 to 100.')
+  }
+  return percent
+}
 
 export function parseSeconds(text: string): number {
   const seconds = Number(text)

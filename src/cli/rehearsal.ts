@@ -14,10 +14,10 @@ import { KiB, MiB } from '../util/units.js'
 const TIMES = 3
 
 export async function rehearse(): Promise<void> {
-  const disks = { main: memoryDisk('main', MiB), spare: memoryDisk('spare', 9 * MiB) }
+  const disks = { main: memoryDisk('main', MiB), spares: [memoryDisk('spare', 9 * MiB)] }
   await formatPair(disks, { force: false, log: silentLog })
   for (let time = 0; time < TIMES; time++) {
-    await findContent(disks.spare.device)
+    for (const { device } of disks.spares) await findContent(device)
     const pair = await Pair.open(disks, {
       policy: READ_POLICY_DEFAULT,
       acceptMain: false,

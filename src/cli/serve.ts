@@ -1,21 +1,23 @@
 /** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
 import { Command, Option } from 'commander'
-import { READ_POLICY_DEFAULT } from '../remap/policy.js'
+import { READ_POLICY_DEFAULT, SPARE_POLICY_DEFAULT, type ExhaustedPolicy } from '../remap/policy.js'
+import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../remap/table-settings.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { takeInheritedSockets } from './activation.js'
 import type { ClientAddresses } from './listen.js'
 import {
+  addTableOptions,
   BLOCK_SIZE_HELP,
   mainOption,
   parseBlockSize,
   parseCount,
   parseExportName,
   parseHostPort,
-  parseLocation,
+  parsePercent,
   parseSocketPath,
-  spareOption,
+  sparesOption,
   type HostPort,
 } from './options.js'
 import { Readiness } from './readiness.js'
@@ -36,21 +38,25 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly readOnly?: boolean
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
+  readonly onExhausted: ExhaustedPolicy
+  readonly spareLow: number
   readonly acceptMain?: boolean
   readonly supervise?: boolean
+  readonly tableMinBuckets?: number
+  readonly tableGrowLoad?: number
+  readonly tableShrinkLoad?: number
   readonly verbose?: boolean
 }
 
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
-const collect = (value: string, previous: string[] = []): string[] => [...previous, parseLocation(value)]
 
 const withoutTls = (): Command =>
   new Command('serve')
-    .description('Serve a main disk over NBD; blocks that go bad move to the spare.')
+    .description('Serve a main disk over NBD; blocks that go bad move to the spares.')
     .addOption(mainOption())
-    .addOption(spareOption('the disk that takes the bad blocks').argParser(collect))
+    .addOption(sparesOption('a disk that takes the bad blocks'))
     .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
-    .option('--create', 'format the spare if, and only if, it is blank')
+    .option('--create', 'format spares that are blank, and only those')
     .option('--block-size <bytes>', `with --create: ${BLOCK_SIZE_HELP}`, parseBlockSize)
     .addOption(
       new Option('--socket <path>', 'serve on this unix socket').argParser(parseSocketPath).conflicts('listen'),
@@ -61,18 +67,29 @@ const withoutTls = (): Command =>
       ),
     )
     .option('--control <path>', 'control socket (QMP) for status, remaps and other commands', parseSocketPath)
-    .option('--read-only', 'serve without write access; the spare is left untouched')
+    .option('--read-only', 'serve without write access; the spares are left untouched')
     .addOption(
       new Option('--on-read-error <policy>', 'what a sector reads as whose content is lost')
         .choices(['eio', 'zero'])
         .default('eio'),
     )
     .option('--read-retries <n>', 'how often a failed read is tried again', parseCount(0), READ_POLICY_DEFAULT.retries)
+    .addOption(
+      new Option('--on-exhausted <policy>', 'a write to a bad block when no spare block is left: fails, or pauses QEMU')
+        .choices(['eio', 'pause'])
+        .default(SPARE_POLICY_DEFAULT.onExhausted),
+    )
+    .option(
+      '--spare-low <percent>',
+      'warn when less than so many percent of the spare blocks are free',
+      parsePercent,
+      SPARE_POLICY_DEFAULT.lowShare * 100,
+    )
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
 
 export const serveCommand = (): Command =>
-  addTlsOptions(withoutTls())
+  addTableOptions(addTlsOptions(withoutTls()), 'table-')
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
@@ -117,17 +134,26 @@ function clientAddresses(
   return [socket === undefined ? (listen ?? LISTEN_DEFAULT) : { path: socket }]
 }
 
+/** @throws UsageError */
+function tableSettings(options: ServeCommandOptions): TableSettings {
+  const settings = {
+    bucketsMin: options.tableMinBuckets ?? TABLE_SETTINGS_DEFAULT.bucketsMin,
+    growLoad: options.tableGrowLoad ?? TABLE_SETTINGS_DEFAULT.growLoad,
+    shrinkLoad: options.tableShrinkLoad ?? TABLE_SETTINGS_DEFAULT.shrinkLoad,
+  }
+  const problem = settingsProblem(settings)
+  if (problem !== undefined) throw new UsageError(problem)
+  return settings
+}
+
 function sessionOptions(options: ServeCommandOptions): SessionOptions {
-  const [spare, ...more] = options.spare
-  if (spare === undefined || more.length > 0)
-    throw new UsageError('--spare is given more than once, and serve takes one spare')
   if (options.blockSize !== undefined && !options.create)
     throw new UsageError('--block-size goes with --create: a formatted spare keeps the block size that it has')
   if (options.create && options.readOnly)
     throw new UsageError('--create does not go with --read-only, which writes nothing')
   return {
     main: options.main,
-    spare,
+    spares: options.spare,
     name: options.name,
     tls: tlsChoice(options),
     control: options.control,
@@ -135,7 +161,9 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     blockSize: options.blockSize,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
+    tableSettings: tableSettings(options),
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
+    sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },
     log: stderrLog(options.verbose ? 'debug' : 'info'),
   }
 }

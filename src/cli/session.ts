@@ -6,11 +6,13 @@
 import type { Socket } from 'node:net'
 import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
+import { describeSpares } from '../control/spare-operations.js'
 import type { OpenedDisk } from '../device/open.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventName, RemapEventSink } from '../remap/events.js'
-import { formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
-import type { ReadPolicy } from '../remap/policy.js'
+import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
+import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
+import type { TableSettings } from '../remap/table-settings.js'
 import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
@@ -29,7 +31,7 @@ import { supervisedSockets } from './worker.js'
 
 export interface SessionOptions {
   readonly main: string
-  readonly spare: string
+  readonly spares: readonly string[]
   readonly name: string
   readonly tls: TlsChoice | undefined
   readonly control: string | undefined
@@ -38,6 +40,8 @@ export interface SessionOptions {
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
+  readonly tableSettings: TableSettings
+  readonly sparePolicy: SparePolicy
   readonly log: Log
 }
 
@@ -121,8 +125,9 @@ class Session {
     const quit = (): void => {
       stop.request('told to quit')
     }
-    const operations = controlOperations({ target: pair.target, policy: options.policy, quit })
-    control?.open(factsOf(options, uri, pair), operations, () => server.clients)
+    const operations = controlOperations({ pair, policy: options.policy, quit })
+    const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
+    control?.open(factsOf(options, uri, pair), operations, present)
     return new Session(options, stop, pair, server)
   }
 
@@ -151,21 +156,15 @@ function emitter({ log }: SessionOptions, control: ControlThread | undefined): R
 }
 
 function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts {
-  const { main, spare } = target
+  const { main, pool } = target
   return {
     version: packageVersion(),
     exportName: name,
     uri,
     startedAt: new Date(),
     readOnly: target.readOnly,
-    blockSize: spare.blockSize,
+    blockSize: pool.blockSize,
     main: { name: main.name, size: main.size },
-    spare: {
-      name: spare.device.name,
-      size: spare.device.size,
-      totalBlocks: spare.geometry.slots,
-      uuid: spare.header.uuid.toString('hex'),
-    },
     statistics: target.statistics.memory,
   }
 }
@@ -191,30 +190,61 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     spareReadOnly: options.readOnly,
     log: options.log,
   })
+  let opened: { pair: Pair; blank: OpenedDisk[] }
   try {
-    if (options.create) await createIfBlank(disks, options)
-    const { policy, acceptMain, log } = options
-    const pair = await Pair.open(disks, { policy, acceptMain, log, emit })
-    warnOfBlockSize(options, pair)
-    return pair
+    opened = await openFormatted(disks, options, emit)
   } catch (error) {
-    await disks.main.device.close()
-    await disks.spare.device.close()
+    await closeDisks(disks)
+    throw error
+  }
+  await addAll(opened.pair, opened.blank)
+  return opened.pair
+}
+
+/** @returns beside the pair the disks that are to be added to it */
+async function openFormatted(
+  disks: PairDisks,
+  options: SessionOptions,
+  emit: RemapEventSink,
+): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
+  const blank = options.create ? await createIfBlank(disks, options) : []
+  const spares = disks.spares.filter((disk) => !blank.includes(disk))
+  const { policy, sparePolicy, tableSettings, acceptMain, log } = options
+  const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit }
+  const pair = await Pair.open({ ...disks, spares }, pairOptions)
+  warnOfBlockSize(options, pair)
+  return { pair, blank }
+}
+
+/** @returns those that are to be added to the others, which are formatted already */
+async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<OpenedDisk[]> {
+  const blank: OpenedDisk[] = []
+  for (const disk of disks.spares) if (await isBlank(disk)) blank.push(disk)
+  if (blank.length === 0 || blank.length < disks.spares.length) return blank
+  const { blockSize, log } = options
+  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
+  log.info(`${options.spares.join(', ')}: blank, and formatted now`)
+  return []
+}
+
+/** Takes over the disks: when it throws, all are closed. */
+async function addAll(pair: Pair, disks: readonly OpenedDisk[]): Promise<void> {
+  const left = [...disks]
+  try {
+    for (let disk = left.shift(); disk; disk = left.shift()) await pair.addOpened(disk, false)
+  } catch (error) {
+    for (const { device } of left) await device.close()
+    await pair.close()
     throw error
   }
 }
 
-async function createIfBlank(disks: PairDisks, options: SessionOptions): Promise<void> {
-  if (!(await isBlank(disks.spare))) return
-  const { blockSize, log } = options
-  await formatPair(disks, { force: false, log, ...(blockSize === undefined ? {} : { blockSize }) })
-  log.info(`${options.spare} was blank and is formatted now`)
-}
-
-function warnOfBlockSize({ blockSize: wanted, spare, log }: SessionOptions, { target }: Pair): void {
-  const { blockSize } = target.spare
+function warnOfBlockSize({ blockSize: wanted, spares, log }: SessionOptions, { target }: Pair): void {
+  const { blockSize } = target.pool
   if (wanted === undefined || wanted === blockSize) return
-  log.warn(`${spare} is formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`)
+  log.warn(
+    `${spares.join(', ')}: formatted already, with blocks of ${blockSize} bytes: --block-size ${wanted} has no effect`,
+  )
 }
 
 const isBlank = async (disk: OpenedDisk): Promise<boolean> => (await findContent(disk.device)) === undefined

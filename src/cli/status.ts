@@ -1,6 +1,7 @@
 /** `nbd-remap status`: how a running server does, for people or as JSON. */
 import { Command } from 'commander'
 import { formatBytes } from '../util/units.js'
+import { describeSpare, type SpareStatus } from './spare-status.js'
 import { ask, show, type ShowOptions } from './ask.js'
 import { controlOption, jsonOption, watchOption } from './options.js'
 
@@ -13,12 +14,7 @@ interface Status {
   readonly uri: string
   readonly 'block-size': number
   readonly main: { readonly name: string; readonly size: number }
-  readonly spare: {
-    readonly name: string
-    readonly size: number
-    readonly 'total-blocks': number
-    readonly 'free-blocks': number
-  }
+  readonly spares: readonly SpareStatus[]
   readonly remaps: number
   readonly clients: readonly { readonly id: number; readonly address: string; readonly 'requests-in-flight': number }[]
 }
@@ -33,14 +29,13 @@ export const statusCommand = (): Command =>
     .action((options: ShowOptions) => show(options, () => ask<Status>(options.control, 'query-status'), describe))
 
 function describe(status: Status): string {
-  const { main, spare } = status
-  const used = spare['total-blocks'] - spare['free-blocks']
+  const { main, spares } = status
   const lines = [
     `server:   nbd-remap ${status.version}, pid ${status.pid}, since ${status['started-at']}`,
     ...(status['data-plane'] === 'stalled' ? ['STALLED:  a disk hangs; what follows is what was known before'] : []),
     `export:   ${status.uri}${status['read-only'] ? ' (read-only)' : ''}`,
     `main:     ${main.name}, ${formatBytes(main.size)}`,
-    `spare:    ${spare.name}, ${used} of ${spare['total-blocks']} blocks used (${formatBytes(status['block-size'])} each)`,
+    ...spares.map((spare) => `spare:    ${describeSpare(spare, status['block-size'])}`),
     `remaps:   ${status.remaps}`,
     `clients:  ${status.clients.length}`,
     ...status.clients.map((client) => `  ${client.id}: ${client.address}, ${client['requests-in-flight']} in flight`),

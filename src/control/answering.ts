@@ -7,22 +7,32 @@ import { InvariantError } from '../util/assert.js'
 import { messageOf } from '../util/errors.js'
 import { claimQuestion, HELLO, TAKEN, type Answer, type NbdClient, type Question, type ToControl } from './messages.js'
 import type { Operations } from './operations.js'
+import type { SpareState } from './spare-commands.js'
+
+/** How things are now. */
+export interface Present {
+  clients(): readonly NbdClient[]
+  spares(): readonly SpareState[]
+}
 
 export class Answering {
   readonly #send: (message: ToControl) => void
   readonly #operations: Operations
-  readonly #clients: () => readonly NbdClient[]
+  readonly #present: Present
 
-  constructor(send: (message: ToControl) => void, operations: Operations, clients: () => readonly NbdClient[]) {
+  constructor(send: (message: ToControl) => void, operations: Operations, present: Present) {
     this.#send = send
     this.#operations = operations
-    this.#clients = clients
+    this.#present = present
   }
 
   /** Never rejects, but for a broken invariant. */
   async receive({ id, operation, arguments: args, claim }: Question): Promise<void> {
     if (!claimQuestion(claim, TAKEN)) return
-    if (operation === HELLO) this.#send({ kind: 'clients', clients: this.#clients() })
+    if (operation === HELLO) {
+      this.#send({ kind: 'clients', clients: this.#present.clients() })
+      this.#send({ kind: 'spares', spares: this.#present.spares() })
+    }
     this.#send({ kind: 'answer', id, answer: await this.#carryOut(operation, args) })
   }
 

@@ -4,21 +4,13 @@
  */
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
+import { remapCommands } from './remap-commands.js'
+import { SPARE, spareCommands } from './spare-commands.js'
 
 /** What the commands act on. */
-export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'state' | 'ask'>
-
-export const REMAPS_LIMIT_DEFAULT = 1000
+export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
 
 const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
-const RANGE = {
-  'main-sector': { kind: 'size' },
-  'spare-sector': { kind: 'size', description: "counted from the start of the spare's data area" },
-  sectors: { kind: 'size' },
-  spare: { kind: 'str' },
-  state: { kind: 'enum', values: ['remapped', 'lost'] },
-} as const
-
 const STATUS = {
   kind: 'object',
   members: {
@@ -32,10 +24,7 @@ const STATUS = {
     'export-name': { kind: 'str' },
     'block-size': { kind: 'size' },
     main: { kind: 'object', members: DISK },
-    spare: {
-      kind: 'object',
-      members: { ...DISK, 'total-blocks': { kind: 'size' }, 'free-blocks': { kind: 'size' }, uuid: { kind: 'str' } },
-    },
+    spares: { kind: 'array', of: SPARE },
     remaps: { kind: 'size' },
     clients: {
       kind: 'array',
@@ -72,32 +61,6 @@ const STATISTICS = {
   },
 } as const
 
-const REMAPS = {
-  kind: 'object',
-  members: {
-    remaps: { kind: 'array', of: { kind: 'object', members: RANGE } },
-    total: { kind: 'size', description: 'number of ranges without from-sector and limit' },
-  },
-} as const
-
-const ADDED = {
-  kind: 'object',
-  members: { blocks: { kind: 'size', description: 'number of blocks remapped' } },
-} as const
-
-export type Remaps = ValueOf<typeof REMAPS>
-export type Added = ValueOf<typeof ADDED>
-
-const TABLE = {
-  kind: 'object',
-  members: {
-    remaps: { kind: 'size' },
-    buckets: { kind: 'size' },
-    load: { kind: 'size', description: 'remaps * 100 / buckets' },
-    resizes: { kind: 'size' },
-  },
-} as const
-
 export function controlCommands(subject: ControlSubject): CommandTable {
   return {
     'query-status': command({
@@ -110,43 +73,8 @@ export function controlCommands(subject: ControlSubject): CommandTable {
       returns: STATISTICS,
       handler: () => queryStats(subject),
     }),
-    'query-remap-table': command({
-      description: 'Size and load of the remap table',
-      returns: TABLE,
-      handler: async () => {
-        const { remaps, buckets, resizes } = await subject.statistics()
-        return { remaps, buckets, load: Math.floor((remaps * 100) / buckets), resizes }
-      },
-    }),
-    'query-remaps': command({
-      description: 'The remaps in the order of the main disk, neighbours joined',
-      arguments: {
-        'from-sector': { kind: 'size', optional: true, description: 'leave out ranges that end before it' },
-        limit: {
-          kind: 'int',
-          min: 1,
-          optional: true,
-          description: `ranges to return, ${REMAPS_LIMIT_DEFAULT} if absent`,
-        },
-      },
-      returns: REMAPS,
-      handler: async (args) => (await subject.ask('query-remaps', args)) as Remaps,
-    }),
-    'remap-add': command({
-      description: 'Remaps the blocks that hold these sectors, with their content',
-      arguments: {
-        'main-sector': { kind: 'size' },
-        sectors: { kind: 'int', min: 1 },
-        'spare-sector': {
-          kind: 'size',
-          optional: true,
-          description: 'where on the spare; wherever there is room if absent',
-        },
-        copy: { kind: 'bool', optional: true, description: 'false: the blocks read as whatever the spare blocks hold' },
-      },
-      returns: ADDED,
-      handler: async (args) => (await subject.ask('remap-add', args)) as Added,
-    }),
+    ...remapCommands(subject),
+    ...spareCommands(subject),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {
@@ -157,9 +85,9 @@ export function controlCommands(subject: ControlSubject): CommandTable {
 }
 
 async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STATUS>> {
-  const { main, spare, ...facts } = await subject.facts
+  const { main, ...facts } = await subject.facts
   const state = await subject.state()
-  const { remaps, freeBlocks } = await subject.statistics()
+  const { remaps } = await subject.statistics()
   return {
     status: 'running',
     'data-plane': state,
@@ -171,13 +99,7 @@ async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STAT
     'export-name': facts.exportName,
     'block-size': facts.blockSize,
     main,
-    spare: {
-      name: spare.name,
-      size: spare.size,
-      'total-blocks': spare.totalBlocks,
-      'free-blocks': freeBlocks,
-      uuid: spare.uuid,
-    },
+    spares: [...subject.spares],
     remaps,
     clients: subject.clients.map((client) => ({
       id: client.id,

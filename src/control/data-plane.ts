@@ -18,6 +18,7 @@ import {
   type Question,
   type ToControl,
 } from './messages.js'
+import type { SpareState } from './spare-commands.js'
 
 /** Promise P8 leaves 100 ms for everything that is answered from what is known. */
 const HELLO_DEADLINE_MS = 50
@@ -34,6 +35,7 @@ export class DataPlane {
   #tellFacts: (facts: Facts) => void = () => undefined
   #statistics: Statistics | undefined
   #clients: readonly NbdClient[] = []
+  #spares: readonly SpareState[] = []
   #lastId = 0
   #lastHeardMs = -Infinity
   readonly #silenceMaxMs: number
@@ -71,6 +73,11 @@ export class DataPlane {
     return this.#clients
   }
 
+  /** As the data plane has last told them, when it came to answer `state`. */
+  get spares(): readonly SpareState[] {
+    return this.#spares
+  }
+
   receive(message: ToControl): void {
     this.#lastHeardMs = performance.now()
     switch (message.kind) {
@@ -79,6 +86,9 @@ export class DataPlane {
         break
       case 'clients':
         this.#clients = message.clients
+        break
+      case 'spares':
+        this.#spares = message.spares
         break
       case 'event':
         this.#emit(message.event, message.data)

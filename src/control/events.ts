@@ -8,10 +8,40 @@ export const CONTROL_EVENTS = {
     description: 'A block is served from the spare from now on',
     data: {
       'main-sector': { kind: 'size' },
+      spare: { kind: 'str' },
       'spare-sector': { kind: 'size' },
       sectors: { kind: 'size' },
-      reason: { kind: 'enum', values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error'] },
+      reason: {
+        kind: 'enum',
+        values: ['write-error', 'read-error', 'weak', 'operator', 'spare-error', 'spare-removed'],
+      },
       'lost-sectors': { kind: 'size' },
+    },
+  },
+  REMAP_REMOVED: {
+    description: 'Blocks are served from the main disk again',
+    data: {
+      'main-sector': { kind: 'size' },
+      spare: { kind: 'str' },
+      'spare-sector': { kind: 'size' },
+      sectors: { kind: 'size' },
+    },
+  },
+  REMAP_BATCH: {
+    description: 'So many ranges were remapped or moved back at once that each one is not announced',
+    data: {
+      operation: { kind: 'enum', values: ['add', 'remove'] },
+      ranges: { kind: 'size' },
+      blocks: { kind: 'size' },
+    },
+  },
+  REMAP_PROGRESS: {
+    description: 'Remapping or moving back takes longer than two seconds',
+    data: {
+      operation: { kind: 'enum', values: ['add', 'remove'] },
+      phase: { kind: 'enum', values: ['copying', 'changing-over'] },
+      'done-blocks': { kind: 'size' },
+      'total-blocks': { kind: 'size' },
     },
   },
   IO_ERROR: {
@@ -30,16 +60,34 @@ export const CONTROL_EVENTS = {
     data: { from: { kind: 'size' }, to: { kind: 'size' }, remaps: { kind: 'size' } },
   },
   SPARE_LOW: {
-    description: 'Less than a tenth of the spare blocks are free',
+    description: 'Few spare blocks are left (serve --spare-low)',
     data: { 'free-blocks': { kind: 'size' }, 'total-blocks': { kind: 'size' } },
   },
   SPARE_EXHAUSTED: {
-    description: 'A bad block found no free spare block: its requests fail from now on',
+    description: 'A bad block found no free spare block, and its request failed',
     data: { 'total-blocks': { kind: 'size' } },
+  },
+  SPARE_ADDED: {
+    description: 'A spare is in the pool from now on',
+    data: { spare: { kind: 'str' }, uuid: { kind: 'str' }, 'total-blocks': { kind: 'size' } },
+  },
+  SPARE_REMOVED: {
+    description: 'A spare holds nothing any more and has left the pool; its disk is closed',
+    data: { spare: { kind: 'str' }, uuid: { kind: 'str' }, 'moved-blocks': { kind: 'size' } },
+  },
+  SPARE_REMOVAL_FAILED: {
+    description: 'A spare that was to be removed stays in the pool',
+    data: {
+      spare: { kind: 'str' },
+      uuid: { kind: 'str' },
+      reason: { kind: 'str' },
+      'remaining-blocks': { kind: 'size' },
+    },
   },
   METADATA_REPAIRED: {
     description: 'Copies of the metadata were damaged or stale and have been rewritten',
     data: {
+      spare: { kind: 'str' },
       structure: { kind: 'enum', values: ['header', 'slot-page'] },
       number: { kind: 'size' },
       copies: { kind: 'array', of: { kind: 'int' } },

@@ -1,6 +1,7 @@
 /** What the data plane and the control thread say to each other. All of it can be cloned from thread to thread. */
 import type { QmpErrorClass } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
+import type { SpareState } from './spare-commands.js'
 
 /** A client of the NBD server, as the status shows it. */
 export interface NbdClient {
@@ -20,13 +21,6 @@ export interface Facts {
   readonly readOnly: boolean
   readonly blockSize: number
   readonly main: { readonly name: string; readonly size: number }
-  readonly spare: {
-    readonly name: string
-    readonly size: number
-    readonly totalBlocks: number
-    /** Hexadecimal. */
-    readonly uuid: string
-  }
   /** See `openStatistics`. */
   readonly statistics: SharedArrayBuffer
 }
@@ -41,6 +35,8 @@ export type ToControl =
   | { readonly kind: 'facts'; readonly facts: Facts }
   /** All of them, whenever one comes or goes, and before the answer to HELLO. */
   | { readonly kind: 'clients'; readonly clients: readonly NbdClient[] }
+  /** All of them, before the answer to HELLO. */
+  | { readonly kind: 'spares'; readonly spares: readonly SpareState[] }
   | { readonly kind: 'event'; readonly event: string; readonly data: JsonObject }
   | { readonly kind: 'answer'; readonly id: number; readonly answer: Answer }
 

@@ -2,16 +2,11 @@
  * The data plane's side of the control commands: what only the thread with the disks can carry out, by the name of the
  * command. Arguments have been checked in the control thread.
  */
-import { QmpReplyError } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
-import { addRemaps, listRemaps, RemapRequestError, type RemapRange } from '../remap/admin.js'
-import type { ReadPolicy } from '../remap/policy.js'
-import type { RemapTarget } from '../remap/target.js'
-import { REMAPS_LIMIT_DEFAULT, type Added, type Remaps } from './commands.js'
+import { remapOperations, type RemapSubject } from './remap-operations.js'
+import { spareOperations } from './spare-operations.js'
 
-export interface OperationsSubject {
-  readonly target: RemapTarget
-  readonly policy: ReadPolicy
+export interface OperationsSubject extends RemapSubject {
   /** Begins a graceful stop and returns at once. */
   quit(): void
 }
@@ -21,8 +16,8 @@ export type Operations = ReadonlyMap<string, (args: JsonObject) => unknown>
 
 export const controlOperations = (subject: OperationsSubject): Operations =>
   new Map<string, (args: JsonObject) => unknown>([
-    ['query-remaps', (args) => queryRemaps(subject, args)],
-    ['remap-add', (args) => remapAdd(subject, args as unknown as AddArguments)],
+    ...remapOperations(subject),
+    ...spareOperations(subject.pair),
     [
       'quit',
       () => {
@@ -30,42 +25,3 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
       },
     ],
   ])
-
-function queryRemaps({ target }: OperationsSubject, args: { 'from-sector'?: number; limit?: number }): Remaps {
-  const ranges = listRemaps(target)
-  const from = args['from-sector'] ?? 0
-  const wanted = ranges.filter((range) => range.mainSector + range.sectors > from)
-  const limited = wanted.slice(0, args.limit ?? REMAPS_LIMIT_DEFAULT)
-  return { remaps: limited.map((range) => describe(range, target)), total: ranges.length }
-}
-
-const describe = (range: RemapRange, target: RemapTarget): Remaps['remaps'][number] => ({
-  'main-sector': range.mainSector,
-  'spare-sector': range.spareSector,
-  sectors: range.sectors,
-  spare: target.spare.device.name,
-  state: range.state,
-})
-
-interface AddArguments {
-  readonly 'main-sector': number
-  readonly sectors: number
-  readonly 'spare-sector'?: number
-  readonly copy?: boolean
-}
-
-async function remapAdd({ target, policy }: OperationsSubject, args: AddArguments): Promise<Added> {
-  if (target.readOnly) throw new QmpReplyError('the pair is served read-only')
-  const request = {
-    mainSector: args['main-sector'],
-    sectors: args.sectors,
-    spareSector: args['spare-sector'],
-    copy: args.copy ?? true,
-  }
-  try {
-    return { blocks: await addRemaps(target, request, policy) }
-  } catch (error) {
-    if (error instanceof RemapRequestError) throw new QmpReplyError(error.message)
-    throw error
-  }
-}

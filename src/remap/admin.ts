@@ -1,171 +1,191 @@
-/** What an operator does to the remaps of a running target: list them, and add some by hand. */
+/**
+ * What an operator does to the remaps of a running target: add some, whatever their number, move them back, all or none.
+ * Two requests at once must not concern the same blocks.
+ */
 import { DeviceError } from '../device/device.js'
-import type { Spare } from '../spare/spare.js'
-import { mainBlock, SECTOR_SIZE, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
-import { InDoubtError, SpareExhaustedError, type NewRemap } from './placement.js'
+import { messageOf } from '../util/errors.js'
+import { Pacer } from '../util/pacer.js'
+import { RangeSet } from '../util/range-set.js'
+import { mainBlock, SECTOR_SIZE } from '../util/units.js'
+import { RemapBatch, RemapRequestError, type BatchRange } from './batch.js'
+import { Adding } from './remap-add.js'
+import { InDoubtError, SpareExhaustedError } from './placement.js'
 import type { ReadPolicy } from './policy.js'
-import { rescue } from './rescue.js'
+import { Progress } from './progress.js'
+import { relocate } from './relocation.js'
+import { Removing } from './remap-remove.js'
 import type { RemapTarget } from './target.js'
 
-/** A run of remapped blocks that are neighbours on main and on the spare. Sectors are 512 bytes. */
-export interface RemapRange {
-  readonly mainSector: number
-  /** Counted from the start of the spare's data area. */
-  readonly spareSector: number
-  readonly sectors: number
-  /** `lost`: the content of some of its sectors is lost until they are rewritten. */
-  readonly state: 'remapped' | 'lost'
-}
+/** A batch with more ranges than this has one event at its end instead of one for each. */
+const RANGES_TOLD_MAX = 64
 
-/** All remaps in the order of the main disk, neighbours joined. */
-export function listRemaps(target: RemapTarget): RemapRange[] {
-  const sectors = target.spare.blockSize / SECTOR_SIZE
-  const ranges: RemapRange[] = []
-  const entries = [...target.table.entries()].sort(([a], [b]) => a - b)
-  for (const [block, slot] of entries) {
-    const state = target.spare.slots.hasLost(slot) ? 'lost' : 'remapped'
-    const range: RemapRange = { mainSector: block * sectors, spareSector: slot * sectors, sectors, state }
-    const last = ranges.at(-1)
-    if (last && areNeighbours(last, range)) ranges[ranges.length - 1] = { ...last, sectors: last.sectors + sectors }
-    else ranges.push(range)
-  }
-  return ranges
-}
+export const newBatch = ({ main, blocks }: RemapTarget): RemapBatch =>
+  new RemapBatch({
+    blockSize: blocks.blockSize,
+    mainSize: main.size,
+    spareOf: (name) => {
+      const member = blocks.member(name)
+      return member && { base: member.base, slots: member.spare.geometry.slots }
+    },
+  })
 
-const areNeighbours = (a: RemapRange, b: RemapRange): boolean =>
-  a.state === b.state && a.mainSector + a.sectors === b.mainSector && a.spareSector + a.sectors === b.spareSector
-
-/** A request of the operator that cannot be carried out. Nothing was changed, unless the message says how much. */
-export class RemapRequestError extends Error {
-  override name = 'RemapRequestError'
-}
-
-export interface AddRequest {
-  readonly mainSector: number
-  readonly sectors: number
-  /** Where on the spare; `undefined`: wherever there is room. */
-  readonly spareSector?: number | undefined
+export interface AddOptions {
   /** Copy the content first. Without it the blocks read as whatever the spare blocks hold. */
   readonly copy: boolean
+  /** Leave out what is remapped already, instead of refusing it all. */
+  readonly skipRemapped: boolean
+  readonly policy: ReadPolicy
 }
 
-/** Blocks that are copied, and made durable, together. */
-const STEP_BLOCKS = 256
+export interface Added {
+  /** Number of blocks remapped. */
+  readonly blocks: number
+  /** Number of blocks that were remapped before, or changed meanwhile so that they had to be left where they are. */
+  readonly skipped: number
+}
 
-/**
- * Remaps the blocks that hold the given sectors: a range that is not aligned to blocks is widened.
- * @returns the number of blocks remapped
- * @throws RemapRequestError
- */
-export async function addRemaps(target: RemapTarget, request: AddRequest, policy: ReadPolicy): Promise<number> {
-  const { first, count, slot } = blocksOf(target, request)
-  assertUnmapped(target, first, count)
-  for (let done = 0; done < count; done += STEP_BLOCKS) {
-    const step = Math.min(STEP_BLOCKS, count - done)
-    const from = mainBlock(first + done)
-    const slots = slot === undefined ? undefined : slotNumber(slot + done)
-    const release = await target.lock.exclusive(from, from + step)
+/** Remaps the blocks of `batch`, all or, when it throws, none. @throws RemapRequestError */
+export async function addRemaps(target: RemapTarget, batch: RemapBatch, options: AddOptions): Promise<Added> {
+  const { lock, main, table, placement } = target
+  const blocks = await unmappedOf(target, batch, options.skipRemapped)
+  const before = batch.blocks.size - blocks.size
+  if (blocks.size === 0) return { blocks: 0, skipped: before }
+  const parts = { main, blocks: target.blocks, table, placement, policy: options.policy }
+  const isQuiet = blocks.count > RANGES_TOLD_MAX
+  const adding = new Adding(parts, { batch, blocks, isQuiet })
+  await alone(target, batch, blocks, async () => {
+    const progress = new Progress(target.emit, 'add', blocks.size)
     try {
-      assertUnmapped(target, from, step)
-      await placeStep(target, from, step, slots, request.copy, policy)
+      await adding.reserve()
+      await relocate({ lock, blocks, mover: adding, hold: 'shared', copies: options.copy, progress })
     } catch (error) {
-      throw explain(error, done)
+      throw explain(error, adding.added, 'are remapped')
     } finally {
-      release()
+      await adding.end()
     }
-  }
-  return count
+  })
+  if (isQuiet) target.emit('REMAP_BATCH', { operation: 'add', ranges: blocks.count, blocks: adding.added })
+  return { blocks: adding.added, skipped: before + adding.skipped }
 }
 
-function blocksOf(
+export interface Removed {
+  /** Number of blocks moved back to the main disk. */
+  readonly blocks: number
+  /** Number of blocks that keep their remap because main does not take them, or because their content is lost. */
+  readonly kept: number
+}
+
+/** Moves the blocks of `batch` back to main, all or, when it throws, none. @throws RemapRequestError */
+export async function removeRemaps(target: RemapTarget, batch: RemapBatch): Promise<Removed> {
+  const pacer = new Pacer()
+  for (const { start, end } of batch.blocks.pieces(1)) {
+    if (end > start && target.table.lookup(mainBlock(start)) === undefined) {
+      throw batch.errorAt(start, `main sector ${sectorOf(target, start)} is not remapped`)
+    }
+    await pacer.pause()
+  }
+  return moveBack(target, batch, batch.blocks, false)
+}
+
+/** Moves everything back that main takes. @throws RemapRequestError */
+export async function clearRemaps(target: RemapTarget): Promise<Removed> {
+  const blocks = await allBlocks(target)
+  return blocks.size === 0 ? { blocks: 0, kept: 0 } : moveBack(target, newBatch(target), blocks, true)
+}
+
+async function moveBack(target: RemapTarget, batch: RemapBatch, blocks: RangeSet, keepsBad: boolean): Promise<Removed> {
+  const { lock, main, table, placement } = target
+  const isQuiet = blocks.count > RANGES_TOLD_MAX
+  const errorAt = (block: number, problem: string): RemapRequestError =>
+    batch.errorAt(block, `main sector ${sectorOf(target, block)}: ${problem}`)
+  const parts = { main, blocks: target.blocks, table, placement }
+  const removing = new Removing(parts, { blocks, keepsBad, isQuiet, errorAt })
+  await alone(target, batch, blocks, async () => {
+    const progress = new Progress(target.emit, 'remove', blocks.size)
+    try {
+      await relocate({ lock, blocks, mover: removing, hold: 'exclusive', copies: true, progress })
+    } catch (error) {
+      throw explain(error, removing.removed, 'are back on the main disk')
+    }
+  })
+  if (isQuiet) target.emit('REMAP_BATCH', { operation: 'remove', ranges: blocks.count, blocks: removing.removed })
+  return { blocks: removing.removed, kept: removing.kept }
+}
+
+/** A batch of one range. @throws RemapRequestError */
+export function batchOf(target: RemapTarget, range: BatchRange): RemapBatch {
+  const batch = newBatch(target)
+  batch.append(range)
+  return batch
+}
+
+const sectorOf = ({ blocks }: RemapTarget, block: number): number => (block * blocks.blockSize) / SECTOR_SIZE
+
+/** Runs `action` while no other request of an operator concerns these blocks. @throws RemapRequestError */
+async function alone(
   target: RemapTarget,
-  request: AddRequest,
-): { first: number; count: number; slot: number | undefined } {
-  const { mainSector, sectors, spareSector } = request
-  const perBlock = target.spare.blockSize / SECTOR_SIZE
-  const mainSectors = Math.ceil(target.size / SECTOR_SIZE)
-  if (sectors < 1 || mainSector < 0 || mainSector + sectors > mainSectors) {
-    throw new RemapRequestError(
-      `main-sector ${mainSector} and sectors ${sectors} leave the main disk, which has ${mainSectors} sectors`,
+  batch: RemapBatch,
+  blocks: RangeSet,
+  action: () => Promise<void>,
+): Promise<void> {
+  for (const other of target.relocating) {
+    const common = firstCommon(blocks, other)
+    if (common === undefined) continue
+    throw batch.errorAt(
+      common,
+      `main sector ${sectorOf(target, common)} is being moved by another request: try again when it is done`,
     )
   }
-  const first = Math.floor(mainSector / perBlock)
-  const count = Math.ceil((mainSector + sectors) / perBlock) - first
-  if (spareSector === undefined) return { first, count, slot: undefined }
-  if (spareSector % perBlock !== 0) {
-    throw new RemapRequestError(`spare-sector ${spareSector} is not at the start of a block of ${perBlock} sectors`)
-  }
-  const slot = spareSector / perBlock
-  if (slot < 0 || slot + count > target.spare.geometry.slots) {
-    const total = target.spare.geometry.slots * perBlock
-    throw new RemapRequestError(`spare-sector ${spareSector} leaves the spare's data area, which has ${total} sectors`)
-  }
-  return { first, count, slot }
-}
-
-function assertUnmapped(target: RemapTarget, first: number, count: number): void {
-  const perBlock = target.spare.blockSize / SECTOR_SIZE
-  for (let block = target.table.skipUnmapped(mainBlock(first)); block < first + count;) {
-    if (target.table.lookup(mainBlock(block)) !== undefined) {
-      throw new RemapRequestError(`main sector ${block * perBlock} is remapped already`)
-    }
-    block = Math.max(block + 1, target.table.skipUnmapped(mainBlock(block)))
-  }
-}
-
-async function placeStep(
-  target: RemapTarget,
-  first: MainBlock,
-  count: number,
-  slot: SlotNumber | undefined,
-  copy: boolean,
-  policy: ReadPolicy,
-): Promise<void> {
-  const reserved = slot === undefined ? undefined : await reserve(target.spare, slot, count)
+  target.relocating.add(blocks)
   try {
-    const remaps: NewRemap[] = []
-    for (let n = 0; n < count; n++) {
-      const block = mainBlock(first + n)
-      const content = copy ? await contentOf(target, block, policy) : { content: undefined, lostMask: 0n }
-      const place = reserved?.[n]
-      remaps.push({ block, ...content, reason: 'operator', ...(place === undefined ? {} : { slot: place }) })
-    }
-    await target.placement.place(remaps)
-  } catch (error) {
-    if (reserved) target.spare.release(reserved)
-    throw error
+    await action()
+  } finally {
+    target.relocating.delete(blocks)
   }
 }
 
-async function reserve(spare: Spare, slot: SlotNumber, count: number): Promise<SlotNumber[]> {
-  const reserved: SlotNumber[] = []
-  for (let n = 0; n < count; n++) {
-    const number = slotNumber(slot + n)
-    if (await spare.reserve(number)) {
-      reserved.push(number)
-      continue
-    }
-    spare.release(reserved)
-    throw new RemapRequestError(`spare sector ${(number * spare.blockSize) / SECTOR_SIZE} is in use`)
+function firstCommon(a: RangeSet, b: RangeSet): number | undefined {
+  for (const { start, end } of a.pieces()) {
+    if (!b.overlaps(start, end)) continue
+    for (let block = start; block < end; block++) if (b.indexOf(block) >= 0) return block
   }
-  return reserved
+  return undefined
 }
 
-async function contentOf(
-  target: RemapTarget,
-  block: MainBlock,
-  policy: ReadPolicy,
-): Promise<{ content: Buffer[]; lostMask: bigint }> {
-  const { blockSize } = target.spare
-  const offset = block * blockSize
-  const length = Math.min(blockSize, target.size - offset)
-  const { content, lostMask } = await rescue(target.main, offset, length, policy)
-  return { content: [content], lostMask }
+/** @throws RemapRequestError when one is remapped, unless those are skipped */
+async function unmappedOf(target: RemapTarget, batch: RemapBatch, skipRemapped: boolean): Promise<RangeSet> {
+  const pacer = new Pacer()
+  const left = new RangeSet()
+  const { table } = target
+  for (const { start, end } of batch.blocks.pieces()) {
+    for (let block = start; block < end;) {
+      if (table.lookup(mainBlock(block)) === undefined) {
+        const next = Math.min(end, Math.max(block + 1, table.skipUnmapped(mainBlock(block))))
+        left.append(block, next)
+        block = next
+      } else if (skipRemapped) block++
+      else throw batch.errorAt(block, `main sector ${sectorOf(target, block)} is remapped already`)
+      await pacer.pause()
+    }
+  }
+  return left
 }
 
-function explain(error: unknown, done: number): unknown {
+async function allBlocks({ table, main, blocks: { blockSize } }: RemapTarget): Promise<RangeSet> {
+  const pacer = new Pacer()
+  const all = new RangeSet()
+  const end = Math.ceil(main.size / blockSize)
+  for (let block = table.skipUnmapped(mainBlock(0)); block < end;) {
+    if (table.lookup(mainBlock(block)) !== undefined) all.append(block, block + 1)
+    block = table.skipUnmapped(mainBlock(block + 1))
+    await pacer.pause()
+  }
+  return all
+}
+
+function explain(error: unknown, done: number, what: string): unknown {
   const known = error instanceof SpareExhaustedError || error instanceof InDoubtError || error instanceof DeviceError
   if (!known && !(error instanceof RemapRequestError)) return error
-  const before = done === 0 ? '' : ` (the first ${done} blocks of the request are remapped)`
-  return new RemapRequestError(`${error.message}${before}`, { cause: error })
+  const before = done === 0 ? '' : ` (${done} blocks of the request ${what})`
+  return new RemapRequestError(`${messageOf(error)}${before}`, { cause: error })
 }

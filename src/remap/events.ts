@@ -1,12 +1,14 @@
 /** What the remapper tells the world. The names and the data are the control socket's (QMP) events. */
 
 export interface RemapEvents {
-  /** `reason`: a failed write, a failed or late read, an operator, or a spare block that failed. */
+  /** `reason`: a failed write, a failed or late read, an operator, a spare block that failed, or a spare being removed. */
   REMAP_ADDED: {
     'main-sector': number
+    /** Name of the disk. */
+    spare: string
     'spare-sector': number
     sectors: number
-    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error'
+    reason: 'write-error' | 'read-error' | 'weak' | 'operator' | 'spare-error' | 'spare-removed'
     'lost-sectors': number
   }
   /** A disk failed a request. `action`: what became of the request of the client. */
@@ -19,9 +21,27 @@ export interface RemapEvents {
     action: 'remapped' | 'recovered' | 'report'
   }
   TABLE_RESIZED: { from: number; to: number; remaps: number }
+  REMAP_REMOVED: { 'main-sector': number; spare: string; 'spare-sector': number; sectors: number }
+  /** In place of many REMAP_ADDED or REMAP_REMOVED. */
+  REMAP_BATCH: { operation: 'add' | 'remove'; ranges: number; blocks: number }
+  REMAP_PROGRESS: {
+    operation: 'add' | 'remove'
+    phase: 'copying' | 'changing-over'
+    'done-blocks': number
+    'total-blocks': number
+  }
   SPARE_LOW: { 'free-blocks': number; 'total-blocks': number }
   SPARE_EXHAUSTED: { 'total-blocks': number }
-  METADATA_REPAIRED: { structure: 'header' | 'slot-page'; number: number; copies: number[]; reason: string }
+  SPARE_ADDED: { spare: string; uuid: string; 'total-blocks': number }
+  SPARE_REMOVED: { spare: string; uuid: string; 'moved-blocks': number }
+  SPARE_REMOVAL_FAILED: { spare: string; uuid: string; reason: string; 'remaining-blocks': number }
+  METADATA_REPAIRED: {
+    spare: string
+    structure: 'header' | 'slot-page'
+    number: number
+    copies: number[]
+    reason: string
+  }
 }
 
 export type RemapEventName = keyof RemapEvents

@@ -1,45 +1,82 @@
 /**
- * A main disk and its spare, opened together: every check that promises P5 and P6 ask for stands here, before the first
- * byte is written to either disk.
+ * A main disk and its spares, opened together: every check that promises P5 and P6 ask for stands here, before the first
+ * byte is written to any disk.
  */
+import { randomBytes } from 'node:crypto'
+import { resolveLocation } from '../device/location.js'
 import { openDisk, overlap, samenessOf, type OpenedDisk } from '../device/open.js'
-import { BLOCK_SIZE_DEFAULT, BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, isBlockSize, type MainIdentity } from '../spare/format.js'
+import {
+  BLOCK_SIZE_DEFAULT,
+  BLOCK_SIZE_MAX,
+  BLOCK_SIZE_MIN,
+  isBlockSize,
+  POOL_MEMBERS_MAX,
+  type MainIdentity,
+  type PoolRecord,
+} from '../spare/format.js'
 import { hasHeader } from '../spare/header.js'
 import { mainMismatch, takeFingerprint } from '../spare/identity.js'
+import { lastBytes, SparePool, type Member } from '../spare/pool.js'
 import { Spare } from '../spare/spare.js'
 import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
+import { Drain, DrainError } from './drain.js'
 import type { RemapEventSink } from './events.js'
-import type { ReadPolicy } from './policy.js'
+import { findSpares, placeOf, type FoundSpare, type FoundSpares } from './find-spares.js'
+import { SPARE_POLICY_DEFAULT, type ReadPolicy, type SparePolicy } from './policy.js'
+import type { TableSettings } from './table-settings.js'
 import { RemapTarget } from './target.js'
 
 export interface PairDisks {
   readonly main: OpenedDisk
-  readonly spare: OpenedDisk
+  readonly spares: readonly OpenedDisk[]
+  /** Spares that could not be opened: only those may be among them that were removed from the pool. */
+  readonly unopened?: readonly { readonly location: string; readonly error: unknown }[]
 }
 
 export interface PairLocations {
   readonly main: string
-  readonly spare: string
+  readonly spares: readonly string[]
 }
 
 /**
- * Opens and locks both disks.
- * @throws RefusedError, UsageError, Error; then neither is open
+ * Opens and locks all disks.
+ * @throws RefusedError, UsageError, Error; then none is open
  */
 export async function openDisks(
-  { main, spare }: PairLocations,
+  { main, spares }: PairLocations,
   options: { readonly mainReadOnly: boolean; readonly spareReadOnly: boolean; readonly log: Log },
 ): Promise<PairDisks> {
   const { mainReadOnly, spareReadOnly, log } = options
-  refuseOverlap({ name: main, sameness: samenessOf(main) }, { name: spare, sameness: samenessOf(spare) })
-  const openedMain = await openDisk(main, { readOnly: mainReadOnly, log })
-  try {
-    return { main: openedMain, spare: await openDisk(spare, { readOnly: spareReadOnly, log }) }
-  } catch (error) {
-    await openedMain.device.close()
-    throw error
+  refuseOverlaps(
+    { name: main, sameness: samenessOf(main) },
+    spares.map((spare) => ({ name: spare, sameness: samenessOf(spare) })),
+  )
+  const opened = { main: await openDisk(main, { readOnly: mainReadOnly, log }), spares: [] as OpenedDisk[] }
+  const unopened: { location: string; error: unknown }[] = []
+  for (const location of spares) {
+    try {
+      opened.spares.push(await openDisk(location, { readOnly: spareReadOnly, log }))
+    } catch (error) {
+      if (!isAway(error)) {
+        await closeDisks(opened)
+        throw error
+      }
+      unopened.push({ location, error })
+    }
   }
+  if (opened.spares.length === 0 && unopened[0]) {
+    await closeDisks(opened)
+    throw unopened[0].error
+  }
+  return { ...opened, unopened }
+}
+
+/** Refused is what is there, and is not what it should be. */
+const isAway = (error: unknown): boolean => !(error instanceof RefusedError || error instanceof UsageError)
+
+export async function closeDisks({ main, spares }: PairDisks): Promise<void> {
+  for (const { device } of [main, ...spares]) await device.close()
 }
 
 interface NamedDisk {
@@ -49,10 +86,21 @@ interface NamedDisk {
 
 const named = ({ device, sameness }: OpenedDisk): NamedDisk => ({ name: device.name, sameness })
 
-function refuseOverlap(main: NamedDisk, spare: NamedDisk): void {
-  if (main.sameness === undefined || spare.sameness === undefined || !overlap(main.sameness, spare.sameness)) return
-  const relation = main.sameness === spare.sameness ? 'are the same disk' : 'overlap: one is a part of the other'
-  throw new RefusedError(`main ${main.name} and spare ${spare.name} ${relation}; the spare must be another disk`)
+function refuseOverlaps(main: NamedDisk, spares: readonly NamedDisk[]): void {
+  for (const [n, spare] of spares.entries()) {
+    const relation = relationOf(main, spare)
+    if (relation)
+      throw new RefusedError(`main ${main.name} and spare ${spare.name} ${relation}; the spare must be another disk`)
+    for (const other of spares.slice(0, n)) {
+      const relation = relationOf(other, spare)
+      if (relation) throw new RefusedError(`spares ${other.name} and ${spare.name} ${relation}; give it once`)
+    }
+  }
+}
+
+function relationOf(a: NamedDisk, b: NamedDisk): string | undefined {
+  if (a.sameness === undefined || b.sameness === undefined || !overlap(a.sameness, b.sameness)) return undefined
+  return a.sameness === b.sameness ? 'are the same disk' : 'overlap: one is a part of the other'
 }
 
 export interface FormatPairOptions {
@@ -63,19 +111,23 @@ export interface FormatPairOptions {
 
 export interface OpenPairOptions {
   readonly policy: ReadPolicy
+  /** dm-remap's if absent. */
+  readonly tableSettings?: TableSettings
+  readonly spares?: SparePolicy
   /** Take the main for the right one although it does not look like it. */
   readonly acceptMain: boolean
   readonly emit: RemapEventSink
   readonly log: Log
 }
 
-/** Writes an empty spare for this main. @throws RefusedError, UsageError; then nothing was written */
+/** Writes empty spares for this main, which make one pool. @throws RefusedError, UsageError; then nothing was written */
 export async function formatPair(disks: PairDisks, options: FormatPairOptions): Promise<void> {
-  const { main, spare } = disks
+  const { main, spares } = disks
   const blockSize = options.blockSize ?? BLOCK_SIZE_DEFAULT
   if (!isBlockSize(blockSize)) {
     throw new UsageError(`block size ${blockSize} is not a power of two from ${BLOCK_SIZE_MIN} to ${BLOCK_SIZE_MAX}`)
   }
+  if (spares.length > POOL_MEMBERS_MAX) throw new UsageError(`more than ${POOL_MEMBERS_MAX} spares are not possible`)
   await refuseWrongDisks(disks)
   if (main.device.size < blockSize) {
     throw new RefusedError(
@@ -83,50 +135,163 @@ export async function formatPair(disks: PairDisks, options: FormatPairOptions): 
     )
   }
   const identity = { ...(await identify(main)), size: main.device.size }
-  await Spare.format(spare.device, { blockSize, main: identity, force: options.force }, options.log)
+  const members = spares.map((disk) => ({ uuid: randomBytes(16), location: placeOf(disk) }))
+  const [first] = members
+  if (!first) throw new UsageError('there is no spare')
+  const pool: PoolRecord = SparePool.newRecord(members)
+  const formats = members.map(({ uuid }) => ({ blockSize, main: identity, force: options.force, uuid, pool }))
+  for (const [n, format] of formats.entries()) await Spare.refuseUnfit(deviceAt(spares, n), format)
+  for (const [n, format] of formats.entries()) await Spare.format(deviceAt(spares, n), format, options.log)
+}
+
+export interface Removal {
+  readonly drain: Drain
+  /** Resolves when the spare has left the pool and its disk is closed; rejects with a DrainError when it stays. */
+  readonly done: Promise<void>
 }
 
 export class Pair {
   readonly target: RemapTarget
   readonly #main: OpenedDisk
+  readonly #options: OpenPairOptions
+  /** The disks of the spares by uuid, to know one again. */
+  readonly #disks = new Map<string, NamedDisk>()
+  readonly #removals = new Map<Member, Removal>()
 
-  private constructor(target: RemapTarget, main: OpenedDisk) {
+  private constructor(target: RemapTarget, main: OpenedDisk, spares: readonly FoundSpare[], options: OpenPairOptions) {
     this.target = target
     this.#main = main
+    this.#options = options
+    for (const [n, member] of target.pool.members.entries()) {
+      const found = spares[n]
+      if (found) this.#disks.set(member.uuid, named(found.disk))
+    }
   }
 
   /**
    * Opens the pair for serving: afterwards every metadata copy is intact and says that the pair is in use. A main that
-   * was opened read-only leaves the spare untouched.
+   * was opened read-only leaves the spares untouched.
    * @throws RefusedError; then nothing was written
    */
   static async open(disks: PairDisks, options: OpenPairOptions): Promise<Pair> {
     const { main } = disks
     await refuseWrongDisks(disks)
-    const spare = await Spare.open(disks.spare.device, options.log)
-    spare.refuseIfLost()
-    const identity = await identify(main)
-    const mismatch = mainMismatch(recordedMain(spare), { ...identity, size: main.device.size })
-    if (mismatch) acceptOrRefuse(main, spare, mismatch, options)
-    const target = new RemapTarget({ ...options, main: main.device, spare })
-    if (!main.device.readOnly) {
-      await spare.takeOver({ ...identity, fingerprint: [] })
-      await target.settle()
-      reportRepairs(spare, options.emit, options.log)
+    const found = await findSpares(disks.spares, { readOnly: main.device.readOnly, log: options.log })
+    try {
+      refuseUnopened(disks, found, options.log)
+      return await Pair.#openWith(main, found, options)
+    } catch (error) {
+      for (const { disk, isOurs } of found.members) if (isOurs) await disk.device.close()
+      throw error
     }
-    return new Pair(target, main)
+  }
+
+  static async #openWith(main: OpenedDisk, found: FoundSpares, options: OpenPairOptions): Promise<Pair> {
+    const { emit, log, spares = SPARE_POLICY_DEFAULT } = options
+    refuseOverlaps(
+      named(main),
+      found.members.map(({ disk }) => named(disk)),
+    )
+    const pool = await SparePool.open(found.members, found.record, log)
+    for (const { spare } of pool.members) spare.refuseIfLost()
+    const identity = await identify(main)
+    const mismatch = mainMismatch(recordedMain(pool), { ...identity, size: main.device.size })
+    if (mismatch) acceptOrRefuse(main, pool, mismatch, options)
+    const target = new RemapTarget({ ...options, spares, main: main.device, pool })
+    if (!main.device.readOnly) {
+      await pool.takeOver({ ...identity, fingerprint: [] })
+      await target.settle()
+      for (const { spare } of pool.members) reportRepairs(spare, emit, log)
+    }
+    for (const { candidate, why } of found.leftOut) await leaveOut(candidate, why, log)
+    return new Pair(target, main, found.members, options)
   }
 
   /**
-   * Flushes, records a clean stop, and closes both disks.
-   * @throws Error when something failed: both are closed then, too, and the metadata stays "not clean"
+   * Formats a disk and takes it into the pool while clients go on. Closes it when that fails.
+   * @param force overwrite it if it is not blank
+   * @throws RefusedError, UsageError, Error; then it is no member
+   */
+  async addSpare(location: string, force: boolean): Promise<Member> {
+    this.#refuseReadOnly()
+    this.#refuseMember({ name: location, sameness: samenessOf(location) })
+    return this.addOpened(await openDisk(location, { readOnly: false, log: this.#options.log }), force)
+  }
+
+  /** The same with a disk that is open. */
+  async addOpened(disk: OpenedDisk, force: boolean): Promise<Member> {
+    const { pool } = this.target
+    const { emit, log } = this.#options
+    try {
+      this.#refuseReadOnly()
+      this.#refuseMember(named(disk))
+      const member = await pool.add(disk.device, placeOf(disk), force)
+      this.#disks.set(member.uuid, named(disk))
+      this.target.poolChanged()
+      const blocks = member.spare.geometry.slots
+      log.info(`spare ${member.name} (${member.uuid}) is in the pool now: ${blocks} blocks`)
+      emit('SPARE_ADDED', { spare: member.name, uuid: member.uuid, 'total-blocks': blocks })
+      return member
+    } catch (error) {
+      await disk.device.close()
+      throw error
+    }
+  }
+
+  /** The removal of this spare that is under way. */
+  drainOf(member: Member): Drain | undefined {
+    return this.#removals.get(member)?.drain
+  }
+
+  /**
+   * Begins to remove a spare; the events SPARE_REMOVED and SPARE_REMOVAL_FAILED say how it ends.
+   * @throws RefusedError when it cannot leave
+   */
+  removeSpare(member: Member): Removal {
+    this.#refuseReadOnly()
+    const drain = new Drain(this.target, member, this.#options.policy)
+    const done = this.#finishRemoval(drain).finally(() => this.#removals.delete(member))
+    const removal = { drain, done }
+    this.#removals.set(member, removal)
+    return removal
+  }
+
+  async #finishRemoval(drain: Drain): Promise<void> {
+    const { member } = drain
+    const { emit, log } = this.#options
+    const { uuid, name: spare } = member
+    this.target.poolChanged()
+    try {
+      await drain.run()
+      await this.target.pool.remove(member)
+    } catch (error) {
+      member.isDraining = false
+      this.target.poolChanged()
+      const remaining = member.spare.counts.remapped
+      log.error(`spare ${spare} stays in the pool: ${messageOf(error)}`)
+      emit('SPARE_REMOVAL_FAILED', { spare, uuid, reason: messageOf(error), 'remaining-blocks': remaining })
+      throw error instanceof DrainError ? error : new DrainError(messageOf(error), { cause: error })
+    }
+    this.#disks.delete(uuid)
+    await member.flush().catch((error: unknown) => {
+      log.warn(`spare ${spare}: ${messageOf(error)}`)
+    })
+    await member.spare.device.close()
+    log.info(`spare ${spare} (${uuid}) was removed from the pool: ${drain.moved} blocks moved`)
+    emit('SPARE_REMOVED', { spare, uuid, 'moved-blocks': drain.moved })
+  }
+
+  /**
+   * Flushes, records a clean stop, and closes all disks.
+   * @throws Error when something failed: they are closed then, too, and the metadata stays "not clean"
    */
   async close(): Promise<void> {
     const { target } = this
     try {
+      await this.#stopRemovals()
       if (!target.readOnly) {
         await target.flush()
-        await target.spare.markClean(await identify(this.#main))
+        await target.pool.markClean(await identify(this.#main))
       }
     } catch (error) {
       throw new Error(`the pair could not be stopped cleanly: ${messageOf(error)}`, { cause: error })
@@ -134,6 +299,30 @@ export class Pair {
       await target.close()
     }
   }
+
+  async #stopRemovals(): Promise<void> {
+    const removals = [...this.#removals.values()]
+    for (const { drain } of removals) drain.cancel()
+    await Promise.allSettled(removals.map(({ done }) => done))
+  }
+
+  #refuseReadOnly(): void {
+    if (this.target.readOnly) throw new RefusedError('the pair is served read-only')
+  }
+
+  #refuseMember(disk: NamedDisk): void {
+    for (const other of this.#disks.values()) {
+      if (relationOf(other, disk) === 'are the same disk')
+        throw new RefusedError(`${disk.name} is a spare of this pool already`)
+    }
+    refuseOverlaps(named(this.#main), [...this.#disks.values(), disk])
+  }
+}
+
+function deviceAt(spares: readonly OpenedDisk[], n: number): OpenedDisk['device'] {
+  const spare = spares[n]
+  if (!spare) throw new RangeError(`there is no spare ${n}`)
+  return spare.device
 }
 
 const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
@@ -143,18 +332,19 @@ const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
 })
 
 /** Of a path that would not fit into the header the end tells more than the beginning. */
-const IDENTITY_LENGTH_MAX = 1000
-const shorten = (text: string): string => text.slice(-IDENTITY_LENGTH_MAX)
+const IDENTITY_LENGTH_MAX = 512
+const shorten = (text: string): string => lastBytes(text, IDENTITY_LENGTH_MAX)
 
-const recordedMain = (spare: Spare) => ({
-  ...spare.header.notes.main,
-  size: spare.geometry.mainSize,
-  clean: spare.header.clean,
-  remaps: spare.slots.countUsed(),
+const recordedMain = (pool: SparePool) => ({
+  ...pool.main,
+  id: shorten(pool.main.id),
+  size: pool.mainSize,
+  clean: pool.isClean,
+  remaps: pool.used,
 })
 
-async function refuseWrongDisks({ main, spare }: PairDisks): Promise<void> {
-  refuseOverlap(named(main), named(spare))
+async function refuseWrongDisks({ main, spares }: PairDisks): Promise<void> {
+  refuseOverlaps(named(main), spares.map(named))
   if (await hasHeader(main.device)) {
     throw new RefusedError(
       `main ${main.device.name} carries the header of an nbd-remap spare: are --main and --spare swapped?`,
@@ -162,8 +352,26 @@ async function refuseWrongDisks({ main, spare }: PairDisks): Promise<void> {
   }
 }
 
-function acceptOrRefuse(main: OpenedDisk, spare: Spare, mismatch: string, options: OpenPairOptions): void {
-  const sizesMatch = spare.geometry.mainSize === main.device.size
+/** @throws what opening failed with, unless the pool does without */
+function refuseUnopened({ unopened = [] }: PairDisks, { record }: FoundSpares, log: Log): void {
+  for (const { location, error } of unopened) {
+    if (!record.removed.some((member) => member.location === resolveLocation(location))) throw error
+    log.warn(`spare ${location} was removed from the pool, and is not needed: ${messageOf(error)}`)
+  }
+}
+
+async function leaveOut({ disk }: FoundSpare, why: 'removed' | 'unfinished', log: Log): Promise<void> {
+  const again = 'to use it again, add it with "nbd-remap spare add --force"'
+  log.warn(
+    why === 'removed'
+      ? `spare ${disk.device.name} was removed from the pool and is left alone; ${again}`
+      : `the addition of spare ${disk.device.name} to the pool was cut off, and it is left alone; ${again}`,
+  )
+  await disk.device.close()
+}
+
+function acceptOrRefuse(main: OpenedDisk, pool: SparePool, mismatch: string, options: OpenPairOptions): void {
+  const sizesMatch = pool.mainSize === main.device.size
   if (options.acceptMain && sizesMatch) {
     options.log.warn(`main ${main.device.name} is accepted as told: ${mismatch}`)
     return
@@ -174,14 +382,16 @@ function acceptOrRefuse(main: OpenedDisk, spare: Spare, mismatch: string, option
   throw new RefusedError(`main ${main.device.name} is refused: ${mismatch}; ${hint}`)
 }
 
-function reportRepairs(spare: Spare, emit: RemapEventSink, log: Log): void {
-  for (const { copy, reason } of spare.findings.headerCopies) {
-    log.warn(`spare ${spare.device.name}: header copy ${copy} was repaired: ${reason}`)
-    emit('METADATA_REPAIRED', { structure: 'header', number: 0, copies: [copy], reason })
+function reportRepairs({ device, findings }: Spare, emit: RemapEventSink, log: Log): void {
+  const spare = device.name
+  for (const { copy, reason } of findings.headerCopies) {
+    log.warn(`spare ${spare}: header copy ${copy} was repaired: ${reason}`)
+    emit('METADATA_REPAIRED', { spare, structure: 'header', number: 0, copies: [copy], reason })
   }
-  for (const { page, bad } of spare.findings.pages) {
+  for (const { page, bad } of findings.pages) {
     const reason = bad.map((entry) => `copy ${entry.copy} ${entry.reason}`).join(', ')
-    log.warn(`spare ${spare.device.name}: slot page ${page} was repaired: ${reason}`)
-    emit('METADATA_REPAIRED', { structure: 'slot-page', number: page, copies: bad.map((entry) => entry.copy), reason })
+    const copies = bad.map((entry) => entry.copy)
+    log.warn(`spare ${spare}: slot page ${page} was repaired: ${reason}`)
+    emit('METADATA_REPAIRED', { spare, structure: 'slot-page', number: page, copies, reason })
   }
 }

@@ -42,3 +42,14 @@ export interface ReadPolicy {
 }
 
 export const READ_POLICY_DEFAULT: ReadPolicy = { retries: 2, retryPauseMs: 20, onReadError: 'eio' }
+
+/** What a write gets that needs a spare block when there is none: EIO, or ENOSPC, on which QEMU pauses the machine. */
+export type ExhaustedPolicy = 'eio' | 'pause'
+
+export interface SparePolicy {
+  readonly onExhausted: ExhaustedPolicy
+  /** SPARE_LOW is sent when the free blocks fall below this share of all. */
+  readonly lowShare: number
+}
+
+export const SPARE_POLICY_DEFAULT: SparePolicy = { onExhausted: 'eio', lowShare: 0.1 }

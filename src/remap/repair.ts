@@ -5,15 +5,15 @@
  * failed read is halved in the same way; of a block that stays bad, what can be read is saved and what cannot is lost,
  * and says so until it is rewritten.
  */
-import { DeviceError, type Completion, type Device } from '../device/device.js'
-import type { Spare } from '../spare/spare.js'
+import { DeviceError, type Device } from '../device/device.js'
+import type { SparePool } from '../spare/pool.js'
 import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
-import { mainBlock, SECTOR_SIZE, type MainBlock } from '../util/units.js'
+import { mainBlock, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
 import type { RemapEventSink } from './events.js'
 import { halve, type SparePiece } from './pieces.js'
 import { InDoubtError, SpareExhaustedError, type NewRemap, type Placement, type RemapReason } from './placement.js'
-import { judge, type ReadPolicy } from './policy.js'
+import { judge, type ExhaustedPolicy, type ReadPolicy } from './policy.js'
 import { rescue, type Rescued } from './rescue.js'
 import { countSectors, sectorsCovered, sectorsIn, sectorsTouched } from './sector-mask.js'
 import type { Statistics } from './statistics.js'
@@ -26,9 +26,10 @@ export interface BadWrite {
 
 export interface RepairParts {
   readonly main: Device
-  readonly spare: Spare
+  readonly pool: SparePool
   readonly placement: Placement
   readonly policy: ReadPolicy
+  readonly onExhausted: ExhaustedPolicy
   readonly statistics: Statistics
   readonly emit: RemapEventSink
   readonly log: Log
@@ -37,13 +38,17 @@ export interface RepairParts {
 const isBadBlock = (error: unknown): error is DeviceError =>
   error instanceof DeviceError && judge(error) === 'bad-block'
 
+/** Space that runs out under a spare is as good as a bad block: what was to be written there goes elsewhere. */
+const isBadSpareBlock = (error: unknown): error is DeviceError =>
+  isBadBlock(error) || (error instanceof DeviceError && error.code === 'ENOSPC' && error.operation !== 'flush')
+
 export class Repair {
   readonly #parts: RepairParts
   readonly #blockSize: number
 
   constructor(parts: RepairParts) {
     this.#parts = parts
-    this.#blockSize = parts.spare.blockSize
+    this.#blockSize = parts.pool.blockSize
   }
 
   // --- Writes ------------------------------------------------------------------------------------------------------
@@ -97,11 +102,45 @@ export class Repair {
    * @throws DeviceError EIO when a lost sector is written in part only, for its other bytes are not known
    */
   async writeLost(piece: SparePiece, chunks: readonly Buffer[], fua = false): Promise<void> {
-    const { spare, placement } = this.#parts
-    const { lostMask } = spare.slots.get(piece.slot)
+    const { lostMask } = this.#parts.pool.get(piece.slot)
     const left = this.#maskAfterWrite(lostMask, piece.offset, piece.offsetInBlock, piece.length)
     const moved = await this.#writeSpareBlock(piece, chunks, fua)
-    if (!moved && left !== lostMask) await this.#guardDoubt(() => placement.setLostMask(piece.slot, left), piece)
+    if (!moved && left !== lostMask) await this.#setLostMask(piece, left)
+  }
+
+  /** Where the slot cannot be written, the block moves to one that can. */
+  async #setLostMask(piece: SparePiece, lostMask: bigint): Promise<void> {
+    const { pool, placement, policy, log } = this.#parts
+    try {
+      await placement.setLostMask(piece.slot, lostMask)
+    } catch (error) {
+      if (!(error instanceof InDoubtError || error instanceof DeviceError)) throw error
+      log.error(error.message)
+      const { block, length } = this.#blockAt(piece.offset)
+      const member = pool.memberOf(piece.slot)
+      const held = await rescue(member.spare.device, member.dataOffset(piece.slot), length, policy)
+      const remap = { block, content: [held.content], lostMask: lostMask | held.lostMask, frees: piece.slot }
+      await this.#placeOrFail([{ ...remap, reason: 'spare-error' }], 'write')
+    }
+  }
+
+  /**
+   * A block whose newest slot may or may not be on the disk gets a fresh one, with what it holds now.
+   * @throws DeviceError when there is none
+   */
+  async settleDoubt(block: MainBlock, slot: SlotNumber | undefined): Promise<void> {
+    const { main, pool, policy } = this.#parts
+    const { start, length } = this.#blockAt(block * this.#blockSize)
+    const reason = 'spare-error' as const
+    if (slot === undefined) {
+      const { content, lostMask } = await rescue(main, start, length, policy)
+      await this.#placeOrFail([{ block, content: [content], lostMask, reason }], 'write')
+      return
+    }
+    const member = pool.memberOf(slot)
+    const { content, lostMask } = await rescue(member.spare.device, member.dataOffset(slot), length, policy)
+    const remap = { block, content: [content], lostMask: lostMask | pool.get(slot).lostMask, reason, frees: slot }
+    await this.#placeOrFail([remap], 'write')
   }
 
   /** Writes to spare blocks; those that fail are retired and their content moves on. @throws DeviceError */
@@ -114,7 +153,7 @@ export class Repair {
     try {
       await this.#writeSparePlain(piece, chunks, fua)
     } catch (error) {
-      if (!isBadBlock(error)) throw error
+      if (!(error instanceof DeviceError) || error.operation === 'flush') throw error
       for (const part of this.#blocksOf(piece)) {
         const from = part.offset - piece.offset
         await this.#writeSpareBlock(part, sliceChunks(chunks, from, from + part.length), fua)
@@ -128,15 +167,18 @@ export class Repair {
       await this.#writeSparePlain(part, chunks, fua)
       return false
     } catch (error) {
-      if (!isBadBlock(error)) throw error
-      await this.#moveOn(part, error, chunks)
+      if (!(error instanceof DeviceError)) throw error
+      if (isBadSpareBlock(error)) await this.#moveOn(part, error, chunks)
+      else if (judge(error) === 'gone' && part.length === this.#blockAt(part.offset).length)
+        await this.#moveWhole(part, error, chunks)
+      else throw error
       return true
     }
   }
 
-  #writeSparePlain({ slot, offsetInBlock }: SparePiece, chunks: readonly Buffer[], fua: boolean): Completion {
-    const { spare } = this.#parts
-    return spare.device.write(spare.dataOffset(slot) + offsetInBlock, chunks, { fua })
+  async #writeSparePlain({ slot, offsetInBlock }: SparePiece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
+    const member = this.#parts.pool.memberOf(slot)
+    await member.write(member.dataOffset(slot) + offsetInBlock, chunks, { fua })
   }
 
   // --- Reads -------------------------------------------------------------------------------------------------------
@@ -181,16 +223,17 @@ export class Repair {
 
   /** The content of the block as far as `part` needs it. */
   async #readSpareBlock(part: SparePiece, into: Buffer): Promise<Rescued> {
-    const { spare } = this.#parts
+    const { pool } = this.#parts
+    const member = pool.memberOf(part.slot)
     try {
-      await spare.device.read(spare.dataOffset(part.slot) + part.offsetInBlock, into)
+      await member.spare.device.read(member.dataOffset(part.slot) + part.offsetInBlock, into)
     } catch (error) {
       if (!isBadBlock(error)) throw error
       return await this.#moveOn(part, error, [])
     }
     const content = Buffer.alloc(this.#blockAt(part.offset).length)
     into.copy(content, part.offsetInBlock)
-    return { content, lostMask: spare.slots.get(part.slot).lostMask }
+    return { content, lostMask: pool.get(part.slot).lostMask }
   }
 
   /** Hands the rescued bytes to the client, or says which of them are lost. */
@@ -214,18 +257,30 @@ export class Repair {
 
   /** A spare block failed: what it holds, with `chunks` written over it, moves to another one. */
   async #moveOn(part: SparePiece, error: DeviceError, chunks: readonly Buffer[]): Promise<Rescued> {
-    const { spare, statistics, policy } = this.#parts
+    const { pool, statistics, policy } = this.#parts
     statistics.spareErrors++
     const { block, start, length } = this.#blockAt(part.offset)
-    const rest = await rescue(spare.device, spare.dataOffset(part.slot), length, policy)
-    const { lostMask } = spare.slots.get(part.slot)
+    const member = pool.memberOf(part.slot)
+    const rest = await rescue(member.spare.device, member.dataOffset(part.slot), length, policy)
+    const { lostMask } = pool.get(part.slot)
     const held = { content: rest.content, lostMask: rest.lostMask | lostMask }
     const { content, lostMask: stillLost } = this.#overlay(held, part.offset - start, chunks, part.offset)
     this.#report('spare', error, start, length, stillLost === 0n ? 'recovered' : 'report')
-    const remap: NewRemap = { block, content, lostMask: stillLost, reason: 'spare-error', retires: part.slot }
+    // Where only space is missing the block itself is as good as before.
+    const old = error.code === 'ENOSPC' ? { frees: part.slot } : { retires: part.slot }
+    const remap: NewRemap = { block, content, lostMask: stillLost, reason: 'spare-error', ...old }
     if (chunks.length > 0) await this.#placeOrFail([remap], 'write')
     else await this.#placeIfPossible(remap)
     return { content: held.content, lostMask: stillLost }
+  }
+
+  /** The spare is gone, but nothing of what it held is needed: the write covers the whole block. */
+  async #moveWhole(part: SparePiece, error: DeviceError, chunks: readonly Buffer[]): Promise<void> {
+    this.#parts.statistics.spareErrors++
+    const { block, start, length } = this.#blockAt(part.offset)
+    const remap = { block, content: chunks, lostMask: 0n, reason: 'spare-error' as const, frees: part.slot }
+    await this.#placeOrFail([remap], 'write')
+    this.#report('spare', error, start, length, 'recovered')
   }
 
   /** `held` with `chunks` written at `inBlock`. */
@@ -256,28 +311,20 @@ export class Repair {
       if (!(error instanceof SpareExhaustedError || error instanceof InDoubtError)) throw error
       this.#parts.log.error(`${remaps.length} bad block(s) cannot be remapped: ${error.message}`)
       const offset = first.block * this.#blockSize
-      throw new DeviceError('EIO', this.#parts.main.name, operation, offset, this.#blockSize, { cause: error })
+      // QEMU pauses the machine on ENOSPC, until an operator has added a spare and continues it.
+      const code = operation === 'write' && this.#parts.onExhausted === 'pause' ? 'ENOSPC' : 'EIO'
+      throw new DeviceError(code, this.#parts.main.name, operation, offset, this.#blockSize, { cause: error })
     }
   }
 
   /** For reads: a block that finds no place is rescued again the next time. */
   async #placeIfPossible(remap: NewRemap): Promise<void> {
-    if (this.#parts.main.readOnly || this.#parts.spare.device.readOnly) return
+    if (this.#parts.main.readOnly) return
     try {
       await this.#placeOrFail([remap], 'read')
     } catch (error) {
       if (!(error instanceof DeviceError)) throw error
       this.#parts.log.warn(`block ${remap.block} stays where it is: ${error.message}`)
-    }
-  }
-
-  async #guardDoubt(change: () => Promise<void>, piece: SparePiece): Promise<void> {
-    try {
-      await change()
-    } catch (error) {
-      if (!(error instanceof InDoubtError)) throw error
-      this.#parts.log.error(error.message)
-      throw new DeviceError('EIO', this.#parts.spare.device.name, 'write', piece.offset, piece.length, { cause: error })
     }
   }
 

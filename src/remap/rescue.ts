@@ -26,13 +26,25 @@ export async function rescue(device: Device, offset: number, length: number, pol
   return { content, lostMask }
 }
 
-async function readSectors(device: Device, offset: number, content: Buffer): Promise<bigint> {
-  let lostMask = 0n
+/**
+ * The same for a block some of whose sectors are known to be lost: nobody tries to read those.
+ * @throws DeviceError when the disk as a whole does not answer
+ */
+export async function rescueAround(device: Device, offset: number, length: number, lost: bigint): Promise<Rescued> {
+  const content = Buffer.alloc(length)
+  return { content, lostMask: await readSectors(device, offset, content, lost) }
+}
+
+/** @returns the sectors that cannot be read, and those that were `lost` before */
+async function readSectors(device: Device, offset: number, content: Buffer, lost = 0n): Promise<bigint> {
+  let lostMask = lost
   for (let at = 0; at < content.length; at += SECTOR_SIZE) {
+    const bit = 1n << BigInt(at / SECTOR_SIZE)
+    if ((lost & bit) !== 0n) continue
     const sector = content.subarray(at, at + SECTOR_SIZE)
     if (await isReadable(device, offset + at, sector)) continue
     sector.fill(0)
-    lostMask |= 1n << BigInt(at / SECTOR_SIZE)
+    lostMask |= bit
   }
   return lostMask
 }

@@ -28,6 +28,11 @@ const NAMES = [
   'buckets',
   'resizes',
   'freeBlocks',
+  'spareBlocks',
+  // Settings of the table.
+  'bucketsMin',
+  'growLoad',
+  'shrinkLoad',
 ] as const
 
 export type Statistics = Record<(typeof NAMES)[number], number> & {

@@ -1,5 +1,5 @@
 /**
- * The remapper: a `Device` over a failing main disk and a spare. Every request holds the range lock of its blocks,
+ * The remapper: a `Device` over a failing main disk and its spares. Every request holds the range lock of its blocks,
  * shared for reads and exclusive for everything that changes data, so that repair, remapping and client I/O never see
  * a block half moved. A fast path asks two questions, "may this touch a remap?" and "does anybody hold these blocks?", and
  * passes straight to main. When main is done at once, that was all: nothing else ran meanwhile, so no lock was needed. Only
@@ -16,16 +16,18 @@ import {
   type ZeroOptions,
 } from '../device/device.js'
 import { assertInside } from '../device/bounds.js'
-import type { Spare } from '../spare/spare.js'
+import type { SparePool } from '../spare/pool.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
+import type { RangeSet } from '../util/range-set.js'
 import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
+import { DataBlocks } from './data-blocks.js'
 import type { RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
-import { judge, type ReadPolicy } from './policy.js'
+import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Repair } from './repair.js'
 import { newStatistics, type Statistics } from './statistics.js'
 import type { TableSettings } from './table-settings.js'
@@ -33,14 +35,16 @@ import { RemapTable } from './table.js'
 
 export interface RemapTargetOptions {
   readonly main: Device
-  readonly spare: Spare
+  readonly pool: SparePool
   readonly policy: ReadPolicy
+  readonly spares: SparePolicy
   /** dm-remap's if absent. */
   readonly tableSettings?: TableSettings | undefined
   readonly emit: RemapEventSink
   readonly log: Log
 }
 
+const MAIN = 'main'
 /** Buckets of the table that are moved in one turn of the event loop: some tens of microseconds. */
 const BUCKETS_PER_TURN = 128
 /** Zeros are written in steps of this length where the disk cannot write them by itself. */
@@ -48,38 +52,44 @@ const ZERO_STEP = 4 * MiB
 
 export class RemapTarget implements Device {
   readonly main: Device
-  readonly spare: Spare
+  readonly pool: SparePool
   readonly table: RemapTable
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
   readonly lock = new RangeLock()
+  readonly blocks: DataBlocks
+  readonly emit: RemapEventSink
+  /** What operators are moving at the moment, see `admin.ts`. */
+  readonly relocating = new Set<RangeSet>()
   readonly #repair: Repair
   readonly #placements: StatePlacements
   readonly #log: Log
   readonly #superseded: SlotNumber[] = []
-  #spareDirty = false
-  #spareFlush: Promise<void> = Promise.resolve()
 
   constructor(options: RemapTargetOptions) {
-    const { main, spare, log } = options
+    const { main, pool, spares, log } = options
     this.main = main
-    this.spare = spare
+    this.pool = pool
+    this.blocks = new DataBlocks(pool)
     this.#log = log
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
       this.#updateLevels()
       options.emit(event, data)
     }
+    this.emit = emit
     this.table = newTable(options, emit)
     const generation = this.#fillTable()
-    this.placement = new Placement(spare, this.table, generation, emit, log)
-    this.#repair = new Repair({ ...options, emit, placement: this.placement, statistics: this.statistics })
+    this.placement = new Placement({ pool, table: this.table, generation, lowShare: spares.lowShare, emit, log })
+    const { onExhausted } = spares
+    const { placement, statistics } = this
+    this.#repair = new Repair({ ...options, onExhausted, emit, placement, statistics })
     this.#placements = {
-      blockSize: spare.blockSize,
+      blockSize: pool.blockSize,
       lookup: (block) => this.table.lookup(block),
       skipUnmapped: (block) => this.table.skipUnmapped(block),
-      hasLost: (slot) => spare.slots.hasLost(slot),
-      lostMask: (slot) => spare.slots.get(slot).lostMask,
+      hasLost: (slot) => pool.hasLost(slot),
+      lostMask: (slot) => pool.get(slot).lostMask,
     }
     this.#updateLevels()
   }
@@ -106,8 +116,9 @@ export class RemapTarget implements Device {
     if (length === 0) return undefined
     this.statistics.reads++
     this.statistics.bytesRead += length
-    if (!this.#isPlain(offset, length, 'shared')) return this.#readUnderLock(offset, into)
-    const pending = this.main.read(offset, into)
+    const place = this.#plainPlace(offset, length, 'shared')
+    if (place === undefined) return this.#readUnderLock(offset, into)
+    const pending = place === MAIN ? this.main.read(offset, into) : this.#readSpare(place, offset, into)
     return pending === undefined ? undefined : this.#readUnderLock(offset, into, pending)
   }
 
@@ -118,16 +129,16 @@ export class RemapTarget implements Device {
     if (this.readOnly) return this.#refuseReadOnly('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
-    if (!this.#isPlain(offset, length, 'exclusive') || this.placement.inDoubt.size > 0) {
-      return this.#writeUnderLock(offset, length, chunks, options)
-    }
+    const place = this.placement.inDoubt.size > 0 ? undefined : this.#plainPlace(offset, length, 'exclusive')
+    if (place === undefined) return this.#writeUnderLock(offset, length, chunks, options)
+    if (place !== MAIN) return this.#writeSpare(place, offset, length, chunks, options)
     const pending = this.main.write(offset, chunks, options)
     return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
   }
 
   flush(): Completion {
     this.statistics.flushes++
-    return this.#counted(all([this.main.flush(), this.#flushSpare()]))
+    return this.#counted(all([this.main.flush(), this.pool.flush()]))
   }
 
   trim(offset: number, length: number, options?: WriteOptions): Completion {
@@ -171,24 +182,70 @@ export class RemapTarget implements Device {
     this.#updateLevels()
   }
 
+  /** Changes how eagerly the table grows and shrinks. */
+  configureTable(settings: TableSettings): void {
+    this.table.configure(settings)
+    this.#updateLevels()
+  }
+
+  /** A spare came or left, or is about to leave. */
+  poolChanged(): void {
+    this.#updateLevels()
+    this.placement.reportLevel()
+  }
+
   #updateLevels(): void {
     this.statistics.remaps = this.table.count
     this.statistics.buckets = this.table.buckets
     this.statistics.resizes = this.table.resizes
-    this.statistics.freeBlocks = this.spare.free
+    this.statistics.freeBlocks = this.pool.free
+    this.statistics.spareBlocks = this.pool.total
+    Object.assign(this.statistics, this.table.settings)
   }
 
-  /** Closes both disks. To say that the stop was a clean one is the business of `Pair`. */
+  /** Closes all disks. To say that the stop was a clean one is the business of `Pair`. */
   async close(): Promise<void> {
-    await all([this.main.close(), this.spare.device.close()])
+    await all([this.main.close(), ...this.pool.members.map(({ spare }) => spare.device.close())])
   }
 
-  /** Whether the request needs nothing but main, and nobody holds its blocks. */
-  #isPlain(offset: number, length: number, mode: 'shared' | 'exclusive'): boolean {
-    const { blockSize } = this.spare
+  /**
+   * Where the whole request lies, if that is one place, nothing of it is lost, and nobody holds its blocks: `MAIN`, or the
+   * slot of its first block, which the slots of the others follow.
+   */
+  #plainPlace(offset: number, length: number, mode: 'shared' | 'exclusive'): SlotNumber | typeof MAIN | undefined {
+    const { blockSize } = this.pool
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
-    return !this.table.mayTouch(mainBlock(first), end - first) && this.lock.isFree(first, end, mode)
+    if (!this.lock.isFree(first, end, mode)) return undefined
+    if (!this.table.mayTouch(mainBlock(first), end - first)) return MAIN
+    const slot = this.table.plainRun(mainBlock(first), end - first)
+    if (slot !== undefined) this.statistics.remappedRequests++
+    return slot
+  }
+
+  #readSpare(slot: SlotNumber, offset: number, into: Buffer): Completion {
+    const member = this.pool.memberOf(slot)
+    return member.read(member.dataOffset(slot) + (offset % this.pool.blockSize), into)
+  }
+
+  #writeSpare(
+    slot: SlotNumber,
+    offset: number,
+    length: number,
+    chunks: readonly Buffer[],
+    options?: WriteOptions,
+  ): Completion {
+    const member = this.pool.memberOf(slot)
+    const pending = member.write(member.dataOffset(slot) + (offset % this.pool.blockSize), chunks, options)
+    if (pending === undefined) return undefined
+    return this.#underLock('exclusive', offset, length, async () => {
+      try {
+        await pending
+      } catch (error) {
+        if (!(error instanceof DeviceError) || error.operation === 'flush') throw error
+        await this.#write(offset, length, chunks, options?.fua ?? false)
+      }
+    })
   }
 
   /** Runs `action` while [offset, offset + length) widened to whole blocks is held. */
@@ -198,7 +255,7 @@ export class RemapTarget implements Device {
     length: number,
     action: () => Promise<T>,
   ): Promise<T> {
-    const { blockSize } = this.spare
+    const { blockSize } = this.pool
     const first = Math.floor(offset / blockSize)
     const end = Math.ceil((offset + length) / blockSize)
     const claim: Release | Promise<Release> = this.lock[mode](first, end)
@@ -255,7 +312,8 @@ export class RemapTarget implements Device {
 
   #readPlain(piece: Piece, into: Buffer): Completion {
     if (piece.place === 'main') return this.main.read(piece.offset, into)
-    return this.spare.device.read(this.spare.dataOffset(piece.slot) + piece.offsetInBlock, into)
+    const member = this.pool.memberOf(piece.slot)
+    return member.spare.device.read(member.dataOffset(piece.slot) + piece.offsetInBlock, into)
   }
 
   async #repairRead(offset: number, into: Buffer): Promise<void> {
@@ -285,7 +343,7 @@ export class RemapTarget implements Device {
   }
 
   async #write(offset: number, length: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
-    this.#refuseDoubt(offset, length)
+    await this.#settleDoubt(offset, length)
     if (!this.#mayTouch(offset, length)) {
       await this.#writeMain(offset, chunks, fua)
       return
@@ -300,12 +358,8 @@ export class RemapTarget implements Device {
 
   async #writePiece(piece: Piece, chunks: readonly Buffer[], fua: boolean): Promise<void> {
     if (piece.place === 'main') return this.#writeMain(piece.offset, chunks, fua)
-    try {
-      if (piece.hasLost) await this.#repair.writeLost(piece, chunks, fua)
-      else await this.#repair.writeSpare(piece, chunks, fua)
-    } finally {
-      this.#spareDirty = true
-    }
+    if (piece.hasLost) await this.#repair.writeLost(piece, chunks, fua)
+    else await this.#repair.writeSpare(piece, chunks, fua)
   }
 
   #writeMain(offset: number, chunks: readonly Buffer[], fua: boolean): Promise<void> {
@@ -335,6 +389,7 @@ export class RemapTarget implements Device {
   }
 
   async #writeZeroes(offset: number, length: number, { fast = false, ...options }: ZeroOptions): Promise<void> {
+    await this.#settleDoubt(offset, length)
     let pieces: readonly Piece[] = this.#split(offset, length)
     if (fast) pieces = await this.#zeroFast(pieces, offset, length, options)
     await all(pieces.map((piece) => this.#zeroPiece(piece, options)))
@@ -350,13 +405,11 @@ export class RemapTarget implements Device {
     if (longest.place === 'spare' || longest.length < length / 2) {
       throw new DeviceError('ENOTSUP', this.name, 'write-zeroes', offset, length)
     }
-    this.#refuseDoubt(offset, length)
     await this.#zeroPiece(longest, { ...options, fast: true })
     return pieces.filter((piece) => piece !== longest)
   }
 
   async #zeroPiece(piece: Piece, options: ZeroOptions): Promise<void> {
-    this.#refuseDoubt(piece.offset, piece.length)
     const fua = options.fua ?? false
     if (piece.place === 'spare') return this.#writePiece(piece, zeroChunks(piece.length), fua)
     try {
@@ -376,13 +429,14 @@ export class RemapTarget implements Device {
     return Promise.reject(new DeviceError('EPERM', this.name, operation, offset, length))
   }
 
-  /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. */
-  #refuseDoubt(offset: number, length: number): void {
+  /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. @throws DeviceError */
+  async #settleDoubt(offset: number, length: number): Promise<void> {
     const { inDoubt } = this.placement
     if (inDoubt.size === 0) return
     const { first, count } = this.#blocks(offset, length)
-    for (const block of inDoubt) {
-      if (block >= first && block < first + count) throw new DeviceError('EIO', this.name, 'write', offset, length)
+    for (const block of [...inDoubt]) {
+      if (block < first || block >= first + count) continue
+      await this.#repair.settleDoubt(block, this.table.lookup(block))
     }
   }
 
@@ -402,20 +456,8 @@ export class RemapTarget implements Device {
   }
 
   #blocks(offset: number, length: number): { first: MainBlock; count: number } {
-    const first = Math.floor(offset / this.spare.blockSize)
-    return { first: mainBlock(first), count: Math.ceil((offset + length) / this.spare.blockSize) - first }
-  }
-
-  /** A caller that finds nothing to flush still waits for the flush under way, which covers its writes. */
-  async #flushSpare(): Promise<void> {
-    if (this.#spareDirty) {
-      this.#spareDirty = false
-      this.#spareFlush = Promise.resolve(this.spare.device.flush())
-      this.#spareFlush.catch(() => {
-        this.#spareDirty = true
-      })
-    }
-    await this.#spareFlush
+    const first = Math.floor(offset / this.pool.blockSize)
+    return { first: mainBlock(first), count: Math.ceil((offset + length) / this.pool.blockSize) - first }
   }
 
   /**
@@ -425,11 +467,11 @@ export class RemapTarget implements Device {
    */
   #fillTable(): number {
     let highest = 0
-    for (const { number, slot } of this.spare.slots.used()) {
+    for (const { number, slot } of this.pool.usedSlots()) {
       highest = Math.max(highest, slot.generation)
       if (slot.state !== 'remapped') continue
       const other = this.table.lookup(slot.mainBlock)
-      const isNewest = other === undefined || this.spare.slots.get(other).generation < slot.generation
+      const isNewest = other === undefined || this.pool.get(other).generation < slot.generation
       if (isNewest) this.table.set(slot.mainBlock, number)
       const loser = isNewest ? other : number
       if (loser !== undefined) this.#superseded.push(loser)
@@ -439,10 +481,10 @@ export class RemapTarget implements Device {
 }
 
 /** What a table still has to move goes on in the background, so that a resize ends even if nothing changes any more. */
-function newTable({ main, spare, tableSettings, log }: RemapTargetOptions, emit: RemapEventSink): RemapTable {
-  const table: RemapTable = new RemapTable(Math.ceil(main.size / spare.blockSize), spare.slots.records, {
+function newTable({ main, pool, tableSettings, log }: RemapTargetOptions, emit: RemapEventSink): RemapTable {
+  const table: RemapTable = new RemapTable(Math.ceil(main.size / pool.blockSize), pool.records, {
     ...(tableSettings && { settings: tableSettings }),
-    expected: spare.slots.countUsed(),
+    expected: pool.used,
     listener: {
       began: ({ from, to, count }) => {
         log.info(`Adaptive hash table resize: ${from} -> ${to} buckets (count=${count})`)

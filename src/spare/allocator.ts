@@ -9,6 +9,8 @@ export class Allocator {
   readonly #slots: number
   readonly #state: (number: SlotNumber) => SlotState
   readonly #reserved = new Set<SlotNumber>()
+  /** Free slots that are handed out only when there are no others. */
+  readonly #lastResort = new Set<SlotNumber>()
   #used: number
   #cursor = 0
 
@@ -23,13 +25,24 @@ export class Allocator {
     return this.#slots - this.#used - this.#reserved.size
   }
 
-  /** Reserves a free slot; `undefined` when there is none. */
-  allocate(): SlotNumber | undefined {
+  /** Reserves a free slot below `end`; `undefined` when there is none. */
+  allocate(end = this.#slots): SlotNumber | undefined {
     if (this.free <= 0) return undefined
-    while (!this.#isFree(slotNumber(this.#cursor))) this.#cursor = (this.#cursor + 1) % this.#slots
-    const number = slotNumber(this.#cursor)
-    this.#reserved.add(number)
-    return number
+    const number = this.#next(end)
+    if (number !== undefined || this.#lastResort.size === 0) return number
+    this.#lastResort.clear()
+    return this.#next(end)
+  }
+
+  #next(end: number): SlotNumber | undefined {
+    for (let n = 0; n < this.#slots; n++) {
+      const number = slotNumber((this.#cursor + n) % this.#slots)
+      if (number >= end || !this.#isFree(number) || this.#lastResort.has(number)) continue
+      this.#cursor = number
+      this.#reserved.add(number)
+      return number
+    }
+    return undefined
   }
 
   /** Reserves this very slot. @returns whether it was free */
@@ -37,6 +50,12 @@ export class Allocator {
     if (!this.#isFree(number)) return false
     this.#reserved.add(number)
     return true
+  }
+
+  /** The free ones of these slots are handed out when there are no others. */
+  avoid(first: SlotNumber, count: number): void {
+    const end = Math.min(first + count, this.#slots)
+    for (let n: number = first; n < end; n++) this.#lastResort.add(slotNumber(n))
   }
 
   /** Gives a reserved slot back unused. One that a failed commit left in doubt stays reserved. */

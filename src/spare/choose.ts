@@ -42,7 +42,7 @@ export function chooseHeader(copies: readonly HeaderCopy[]): HeaderChoice {
   const unknown = copies.find((copy) => copy.kind === 'unknown-version')
   if (unknown) {
     return refused(
-      `it has format version ${unknown.version}, and this program knows version ${FORMAT_VERSION} only: use the nbd-remap that wrote it`,
+      `it has format version ${unknown.version}, and this program knows versions up to ${FORMAT_VERSION}: use the nbd-remap that wrote it`,
     )
   }
   const valid = copies.flatMap((copy) => (copy.kind === 'valid' ? [copy.header] : []))

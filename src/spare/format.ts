@@ -23,7 +23,9 @@ import {
   type SlotNumber,
 } from '../util/units.js'
 
-export const FORMAT_VERSION = 1
+export const FORMAT_VERSION = 2
+/** Version 1 knows no pools: its spare is the only one of its main disk. */
+export const FORMAT_VERSION_OLDEST = 1
 export const PAGE_SIZE = 4 * KiB
 export const HEADER_SIZE = PAGE_SIZE
 export const HEADER_OFFSETS: readonly number[] = [0, 1024, 2048, 4096, 8192].map((sector) => sector * SECTOR_SIZE)
@@ -92,6 +94,33 @@ export interface MainIdentity {
   readonly fingerprint: readonly number[]
 }
 
+/** A spare as the others of its pool know it. */
+export interface PoolMember {
+  readonly uuid: Buffer
+  /** Where it was when it was last in use: path or URI. */
+  readonly location: string
+}
+
+/** `joining`: it was formatted for the pool, and the others may not know it yet. `removed`: it holds nothing any more. */
+export type PoolStanding = 'member' | 'joining' | 'removed'
+const POOL_STANDINGS: readonly string[] = ['member', 'joining', 'removed'] satisfies PoolStanding[]
+
+/** The spares of one main disk, as each of them knows it. */
+export interface PoolRecord {
+  /** That of the first spare. */
+  readonly uuid: Buffer
+  /** Counts the changes of `members`: of two records the higher one is in force. */
+  readonly sequence: number
+  readonly standing: PoolStanding
+  /** A start is under way, and not every member may know its `ownerEpoch` yet. */
+  readonly opening: boolean
+  readonly members: readonly PoolMember[]
+  /** The last ones that were removed, so that they are told from foreign ones. */
+  readonly removed: readonly PoolMember[]
+}
+
+export const POOL_MEMBERS_MAX = 16
+
 /** Pages [page, page + count) of this copy of the slot table. */
 export type StaleRun = readonly [copy: number, page: number, count: number]
 /** What a header has room for. */
@@ -109,6 +138,7 @@ export interface SlotTableRecord {
 export interface HeaderNotes {
   readonly main: MainIdentity
   readonly createdAt: string
+  readonly pool: PoolRecord
   readonly slotTable?: SlotTableRecord
 }
 
@@ -188,10 +218,11 @@ export function decodeHeader(page: Buffer, copy: number): DecodedHeader {
   if (!page.subarray(0, HEADER_MAGIC.length).equals(HEADER_MAGIC)) return { kind: 'absent' }
   if (!isSealed(page, H.crc)) return { kind: 'damaged', reason: 'checksum does not match' }
   const version = page.readUInt16LE(H.version)
-  if (version !== FORMAT_VERSION) return { kind: 'unknown-version', version }
+  if (version < FORMAT_VERSION_OLDEST || version > FORMAT_VERSION) return { kind: 'unknown-version', version }
   const foundCopy = page.readUInt8(H.copy)
   if (foundCopy !== copy) return { kind: 'damaged', reason: `holds copy ${foundCopy} (misdirected write)` }
-  const notes = decodeNotes(page)
+  const uuid = Buffer.from(page.subarray(H.uuid, H.uuid + 16))
+  const notes = decodeNotes(page, version, uuid)
   if (!notes) return { kind: 'damaged', reason: 'notes section cannot be read' }
   if (page.readUInt32LE(H.initialisedPages) > page.readUInt32LE(H.slotPages)) {
     return { kind: 'damaged', reason: 'more slot pages are initialised than there are' }
@@ -200,7 +231,7 @@ export function decodeHeader(page: Buffer, copy: number): DecodedHeader {
     kind: 'valid',
     header: {
       version,
-      uuid: Buffer.from(page.subarray(H.uuid, H.uuid + 16)),
+      uuid,
       sequence: readU64(page, H.sequence),
       ownerEpoch: readU64(page, H.ownerEpoch),
       clean: (page.readUInt8(H.flags) & FLAG_CLEAN) !== 0,
@@ -223,16 +254,28 @@ function decodeGeometry(page: Buffer): Geometry {
   }
 }
 
-function decodeNotes(page: Buffer): HeaderNotes | undefined {
+function decodeNotes(page: Buffer, version: number, uuid: Buffer): HeaderNotes | undefined {
   const length = page.readUInt32LE(H.notesLength)
   if (length > HEADER_SIZE - H.notes) return undefined
   try {
     const notes: unknown = packr.unpack(page.subarray(H.notes, H.notes + length))
-    return isNotes(notes) ? notes : undefined
+    if (!isNotes(notes)) return undefined
+    if (version === 1) return { ...notes, pool: poolOfOne({ uuid, location: '' }) }
+    return isPoolRecord(notes.pool) ? { ...notes, pool: copyOf(notes.pool) } : undefined
   } catch {
     return undefined
   }
 }
+
+/** The pool that a spare makes by itself. */
+export const poolOfOne = (member: PoolMember): PoolRecord => ({
+  uuid: member.uuid,
+  sequence: 0,
+  standing: 'member',
+  opening: false,
+  members: [member],
+  removed: [],
+})
 
 /** A checksum does not say who wrote it: what is used later is looked at now. */
 function isNotes(value: unknown): value is HeaderNotes {
@@ -255,6 +298,37 @@ function isStaleRun(value: unknown): value is StaleRun {
   const [copy = 0, page = 0, count = 0] = value
   return copy < SLOT_TABLE_COPIES && page + count <= SLOTS_MAX
 }
+
+function isPoolRecord(value: unknown): value is PoolRecord {
+  const { uuid, sequence, standing, opening, members, removed } = (value ?? {}) as Readonly<Record<string, unknown>>
+  return (
+    isUuid(uuid) &&
+    Number.isSafeInteger(sequence) &&
+    typeof standing === 'string' &&
+    POOL_STANDINGS.includes(standing) &&
+    typeof opening === 'boolean' &&
+    areMembers(members) &&
+    areMembers(removed)
+  )
+}
+
+const isUuid = (value: unknown): value is Buffer => value instanceof Uint8Array && value.length === 16
+
+const areMembers = (value: unknown): value is readonly PoolMember[] =>
+  Array.isArray(value) &&
+  value.length <= POOL_MEMBERS_MAX &&
+  value.every((member: unknown) => {
+    const { uuid, location } = (member ?? {}) as Readonly<Record<string, unknown>>
+    return isUuid(uuid) && typeof location === 'string'
+  })
+
+/** What msgpack unpacks points into the page that it was read from. */
+const copyOf = (record: PoolRecord): PoolRecord => ({
+  ...record,
+  uuid: Buffer.from(record.uuid),
+  members: record.members.map(({ uuid, location }) => ({ uuid: Buffer.from(uuid), location })),
+  removed: record.removed.map(({ uuid, location }) => ({ uuid: Buffer.from(uuid), location })),
+})
 
 // --- Slots --------------------------------------------------------------------------------------------------------
 

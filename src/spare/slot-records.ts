@@ -7,7 +7,8 @@
  *
  *   word 0   link: the next slot of the same bucket, plus one; 0 ends the chain. It belongs to the remap table
  *   word 1   main block, its low 32 bits
- *   word 2   main block, its high 12 bits; whether sectors are lost, 1 bit; unused, 1 bit; state, 2 bits; generation, high 16 bits
+ *   word 2   main block, its high 12 bits; whether sectors are lost, 1 bit; whether it is linked, 1 bit; state, 2 bits;
+ *            generation, its high 16 bits
  *   word 3   generation, low 32 bits
  */
 import { assert } from '../util/assert.js'
@@ -22,9 +23,12 @@ const WORD_RANGE = 0x1_0000_0000
 
 const BLOCK_HIGH_SHIFT = 20
 const LOST_BIT = 1 << 19
+/** The record is in the remap table: the slot is the one in force for its block. */
+const LINKED_BIT = 1 << 18
 const STATE_SHIFT = 16
 const STATE_MASK = 3
 const GENERATION_HIGH_MASK = 0xffff
+const PLAIN_MASK = (0xfff << BLOCK_HIGH_SHIFT) | LOST_BIT | LINKED_BIT
 const STATES: readonly SlotState[] = ['free', 'remapped', 'retired']
 const FREE = 0
 const REMAPPED = 1
@@ -61,15 +65,29 @@ export class SlotRecords {
     assert(mainBlock <= MAIN_BLOCK_MAX, `main block ${mainBlock} lies on no disk`)
     const chunk = this.#chunkOf(number)
     const at = (number & SLOT_MASK) * WORDS
-    const hadLost = ((chunk[at + 2] ?? 0) & LOST_BIT) !== 0
+    const before = chunk[at + 2] ?? 0
+    const hadLost = (before & LOST_BIT) !== 0
     if (hadLost || lostMask !== 0n) this.#setLostMask(number, lostMask)
     chunk[at + 1] = mainBlock % WORD_RANGE
     chunk[at + 2] =
       (Math.floor(mainBlock / WORD_RANGE) << BLOCK_HIGH_SHIFT) |
       (lostMask === 0n ? 0 : LOST_BIT) |
+      (before & LINKED_BIT) |
       (STATES.indexOf(state) << STATE_SHIFT) |
       Math.floor(generation / WORD_RANGE)
     chunk[at + 3] = generation % WORD_RANGE
+  }
+
+  /** Forgets [first, first + count), none of which is in the remap table. */
+  clear(first: number, count: number): void {
+    const end = first + count
+    for (let from = first; from < end;) {
+      const to = Math.min((Math.floor(from / CHUNK_SLOTS) + 1) * CHUNK_SLOTS, end)
+      const at = from & SLOT_MASK
+      this.#chunks[from >>> CHUNK_BITS]?.fill(0, at * WORDS, (at + to - from) * WORDS)
+      this.#lostMasks[from >>> CHUNK_BITS]?.fill(0n, at, at + to - from)
+      from = to
+    }
   }
 
   state(number: SlotNumber): SlotState {
@@ -97,6 +115,24 @@ export class SlotRecords {
 
   setLink(number: number, link: number): void {
     this.#chunkOf(number)[(number & SLOT_MASK) * WORDS] = link
+  }
+
+  /** Says whether the record is in the table. */
+  setLinked(number: number, isLinked: boolean): void {
+    const chunk = this.#chunkOf(number)
+    const at = (number & SLOT_MASK) * WORDS + 2
+    chunk[at] = isLinked ? (chunk[at] ?? 0) | LINKED_BIT : (chunk[at] ?? 0) & ~LINKED_BIT
+  }
+
+  /** Whether this slot is the one in force for this main block, and nothing of it is lost. */
+  isPlain(number: number, block: number): boolean {
+    const chunk = this.#chunks[number >>> CHUNK_BITS]
+    if (chunk === undefined) return false
+    const at = (number & SLOT_MASK) * WORDS
+    if (chunk[at + 1] !== block >>> 0) return false
+    const high = block < WORD_RANGE ? 0 : (block / WORD_RANGE) >>> 0
+    const wanted = ((high << BLOCK_HIGH_SHIFT) | LINKED_BIT) >>> 0
+    return ((chunk[at + 2] ?? 0) & PLAIN_MASK) >>> 0 === wanted
   }
 
   mainBlock(number: number): MainBlock {

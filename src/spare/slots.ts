@@ -45,6 +45,24 @@ export interface SlotUpdate {
   readonly slot: Slot
 }
 
+export interface SlotCounts {
+  remapped: number
+  retired: number
+  /** Of the remapped ones those with lost sectors. */
+  lost: number
+}
+
+export interface SlotKind {
+  readonly state: SlotState
+  readonly hasLost: boolean
+}
+
+export function addSlot(counts: SlotCounts, { state, hasLost }: SlotKind, change: 1 | -1): void {
+  if (state === 'free') return
+  counts[state] += change
+  if (hasLost) counts.lost += change
+}
+
 /** A slot page whose copies were not all intact and equal. */
 export interface PageFinding {
   readonly page: number
@@ -95,7 +113,6 @@ export class SlotTable {
   #stale = new StaleCopies()
   #staleSaved = 0
   #headerSequenceSeen = 0
-  #used = 0
   #queue: Commit[] = []
   #committing = false
 
@@ -135,9 +152,18 @@ export class SlotTable {
     return this.records.hasLost(this.#record(number))
   }
 
-  /** Number of slots that are not free. */
-  countUsed(): number {
-    return this.#used
+  /** All slots, by what became of them. */
+  count(): SlotCounts {
+    const counts = { remapped: 0, retired: 0, lost: 0 }
+    for (let n = this.initialisedSlots - 1; n >= 0; n--) {
+      if (!this.records.isFree(this.#record(n))) addSlot(counts, this.kindOf(slotNumber(n)), 1)
+    }
+    return counts
+  }
+
+  kindOf(number: SlotNumber): SlotKind {
+    const state = this.state(number)
+    return { state, hasLost: state === 'remapped' && this.hasLost(number) }
   }
 
   /** All slots that are not free, in order. */
@@ -263,7 +289,6 @@ export class SlotTable {
       // What no disk has stays what no disk has: a page with a good checksum may still say anything.
       const block = mainBlock(Math.min(slot.mainBlock, MAIN_BLOCK_MAX))
       this.records.put(this.#record(first + n), { ...slot, mainBlock: block })
-      if (first + n < this.#geometry.slots) this.#used++
     }
   }
 
@@ -276,9 +301,7 @@ export class SlotTable {
     const touched = new Set<number>()
     for (const { number, slot } of updates) {
       this.#assertInitialised(number)
-      const wasFree = this.records.isFree(this.#record(number))
       this.records.put(this.#record(number), slot)
-      this.#used += Number(wasFree) - Number(slot.state === 'free')
       touched.add(pageOf(number))
     }
     return [...touched].sort((a, b) => a - b)

@@ -8,7 +8,7 @@ import type { Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import type { SlotNumber } from '../util/units.js'
+import { slotNumber, type SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
 import { ageProblem, geometryProblem, type BadCopy } from './choose.js'
@@ -17,14 +17,17 @@ import {
   FORMAT_VERSION,
   layOut,
   pageOf,
+  poolOfOne,
+  SLOTS_PER_PAGE,
   spareSizeMin,
   type Geometry,
   type Header,
   type MainIdentity,
-  type SlotState,
+  type PoolRecord,
 } from './format.js'
 import { hasHeader, readHeader, wipeHeaders, writeHeader } from './header.js'
-import { SlotTable, type PageFinding, type SlotUpdate } from './slots.js'
+import type { SlotRecords } from './slot-records.js'
+import { addSlot, SlotTable, type PageFinding, type SlotCounts, type SlotKind, type SlotUpdate } from './slots.js'
 
 /** Slot pages are initialised in strides, so that the header is rewritten once for many remaps. */
 const PAGES_PER_STRIDE = 64
@@ -34,6 +37,34 @@ export interface FormatOptions {
   readonly main: MainIdentity & { readonly size: number }
   /** Overwrite whatever is there. Without it a disk that is not blank is refused. */
   readonly force: boolean
+  /** Random if absent. */
+  readonly uuid?: Buffer
+  /** A pool of its own if absent. */
+  readonly pool?: PoolRecord
+  /** Counts on from there if it joins a pool. */
+  readonly ownerEpoch?: number
+}
+
+/** What the headers say from the next update on; the rest stays. */
+export interface HeaderChange {
+  readonly ownerEpoch?: number
+  readonly clean?: boolean
+  readonly initialisedPages?: number
+  readonly main?: MainIdentity
+  readonly pool?: PoolRecord
+}
+
+/** The header that is in force, and the copies that are not like it. */
+export interface BelievedHeader {
+  readonly header: Header
+  readonly bad: readonly BadCopy[]
+}
+
+/** Where the slots of a spare stand among those of its pool. */
+export interface RecordsPlace {
+  readonly records: SlotRecords
+  /** Number of the first one. */
+  readonly base: number
 }
 
 /** What opening found to be repaired. */
@@ -48,18 +79,24 @@ export class Spare {
   readonly slots: SlotTable
   readonly #log: Log
   readonly #allocator: Allocator
+  readonly #counts: SlotCounts
   #header: Header
+  /** Copies that the next update writes first. */
+  #badCopies: readonly number[]
   #initialising: Promise<void> = Promise.resolve()
-  #headerUpdates: Promise<void> = Promise.resolve()
+  #updating: Promise<void> = Promise.resolve()
 
   private constructor(device: Device, header: Header, slots: SlotTable, findings: OpenFindings, log: Log) {
     this.device = device
     this.findings = findings
     this.slots = slots
     this.#header = header
+    this.#badCopies = findings.headerCopies.map(({ copy }) => copy)
     this.#log = log
-    this.#allocator = new Allocator(header.geometry.slots, slots.countUsed(), (number) => slots.state(number))
-    slots.header = { sequence: header.sequence, save: () => this.#updateHeader({}) }
+    this.#counts = slots.count()
+    const used = this.#counts.remapped + this.#counts.retired
+    this.#allocator = new Allocator(header.geometry.slots, used, (number) => slots.state(number))
+    slots.header = { sequence: header.sequence, save: () => this.update({}) }
   }
 
   /**
@@ -68,16 +105,12 @@ export class Spare {
    */
   static async format(device: Device, options: FormatOptions, log: Log): Promise<void> {
     const { main, blockSize } = options
+    await Spare.refuseUnfit(device, options)
     const geometry = layOut(main.size, device.size, blockSize)
-    if (!geometry) {
-      throw new RefusedError(
-        `spare ${device.name} is too small: ${device.size} bytes, and at least ${spareSizeMin(blockSize)} are needed`,
-      )
-    }
-    if (!options.force) await refuseUnlessBlank(device)
-    const uuid = randomBytes(16)
+    assert(geometry !== undefined, `${device.name} is too small`)
+    const uuid = options.uuid ?? randomBytes(16)
     const pages = Math.min(PAGES_PER_STRIDE, geometry.slotPages)
-    const header = newHeader(uuid, geometry, pages, main)
+    const header = newHeader(device, geometry, pages, { ...options, uuid })
     encodeHeader(header, 0) // throws when it does not fit, while the disk is still as it was
     await wipeHeaders(device)
     const slots = new SlotTable(device, geometry, uuid, log)
@@ -85,22 +118,42 @@ export class Spare {
     await writeHeader(device, { ...header, notes: { ...header.notes, slotTable: slots.record(pages) } }, log)
   }
 
-  /**
-   * Reads header and slot table; writes nothing.
-   * @throws RefusedError when the disk is not a spare, or one that cannot be used
-   */
-  static async open(device: Device, log: Log): Promise<Spare> {
+  /** Whether the disk can be formatted; writes nothing. @throws RefusedError */
+  static async refuseUnfit(device: Device, { main, blockSize, force }: FormatOptions): Promise<void> {
+    if (!layOut(main.size, device.size, blockSize)) {
+      throw new RefusedError(
+        `spare ${device.name} is too small: ${device.size} bytes, and at least ${spareSizeMin(blockSize)} are needed`,
+      )
+    }
+    if (!force) await refuseUnlessBlank(device)
+  }
+
+  /** Reads the header; writes nothing. @throws RefusedError when the disk is not a spare, or one that cannot be used */
+  static async identify(device: Device): Promise<BelievedHeader> {
     const choice = await readHeader(device)
     if (choice.kind === 'absent') throw new RefusedError(await absentMessage(device))
     if (choice.kind === 'refused') throw new RefusedError(`spare ${device.name} is refused: ${choice.reason}`)
-    const { header } = choice
-    const problem = geometryProblem(header.geometry, device.size)
+    const problem = geometryProblem(choice.header.geometry, device.size)
     if (problem) throw new RefusedError(`spare ${device.name} is refused: ${problem}`)
-    const slots = new SlotTable(device, header.geometry, header.uuid, log)
+    return choice
+  }
+
+  /**
+   * Reads header and slot table; writes nothing.
+   * @param place among the records of a pool; absent: it has records of its own
+   * @throws RefusedError when the disk is not a spare, or one that cannot be used
+   */
+  static async open(device: Device, log: Log, place?: RecordsPlace): Promise<Spare> {
+    return Spare.load(device, await Spare.identify(device), log, place)
+  }
+
+  /** The rest of `open`, after `identify`. @throws RefusedError */
+  static async load(device: Device, { header, bad }: BelievedHeader, log: Log, place?: RecordsPlace): Promise<Spare> {
+    const slots = new SlotTable(device, header.geometry, header.uuid, log, place?.records, place?.base)
     const pages = await slots.load(header.initialisedPages, header.notes.slotTable?.staleCopies)
     const tooOld = pages.some(({ lost }) => lost) ? undefined : ageProblem(header, slots.age)
     if (tooOld) throw new RefusedError(`spare ${device.name} is refused: ${tooOld}`)
-    return new Spare(device, header, slots, { headerCopies: choice.bad, pages }, log)
+    return new Spare(device, header, slots, { headerCopies: bad, pages }, log)
   }
 
   get header(): Header {
@@ -115,6 +168,10 @@ export class Spare {
     return this.#header.geometry.blockSize
   }
 
+  get counts(): Readonly<SlotCounts> {
+    return this.#counts
+  }
+
   /** Free slots that nobody has reserved. */
   get free(): number {
     return this.#allocator.free
@@ -124,12 +181,15 @@ export class Spare {
    * Repairs damaged copies and takes ownership: afterwards the headers say "in use by a new owner".
    * @throws RefusedError when a slot page has no intact copy; DeviceError when nothing can be written
    */
-  async takeOver(main: MainIdentity): Promise<void> {
+  async takeOver(main: MainIdentity, change: HeaderChange = {}): Promise<void> {
+    await this.repairSlots()
+    await this.update({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, main, ...change })
+  }
+
+  /** Rewrites what opening found damaged in the slot table. @throws RefusedError, DeviceError */
+  async repairSlots(): Promise<void> {
     this.refuseIfLost()
     await this.slots.repair(this.findings.pages)
-    const notes = { ...this.#header.notes, main }
-    const bad = this.findings.headerCopies.map(({ copy }) => copy)
-    await this.#updateHeader({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, notes }, bad)
   }
 
   /** @throws RefusedError when a slot page has no intact copy: what it said is never guessed at */
@@ -143,18 +203,37 @@ export class Spare {
     )
   }
 
-  /** Reserves a free slot and sees to it that its page is initialised; `undefined`: the spare is full. */
+  /**
+   * Reserves a free slot and sees to it that its page is initialised; `undefined`: the spare is full.
+   * @throws DeviceError when no page can be initialised, and those that are have no room
+   */
   async allocate(): Promise<SlotNumber | undefined> {
     const number = this.#allocator.allocate()
-    if (number !== undefined) await this.#ensureInitialised(number)
-    return number
+    if (number === undefined) return undefined
+    try {
+      await this.#initialiseOrRelease(number)
+      return number
+    } catch (error) {
+      const other = this.#allocator.allocate(this.#header.initialisedPages * SLOTS_PER_PAGE)
+      if (other === undefined) throw error
+      return other
+    }
   }
 
   /** Reserves this very slot. @returns whether it was free */
   async reserve(number: SlotNumber): Promise<boolean> {
     if (!this.#allocator.reserve(number)) return false
-    await this.#ensureInitialised(number)
+    await this.#initialiseOrRelease(number)
     return true
+  }
+
+  async #initialiseOrRelease(number: SlotNumber): Promise<void> {
+    try {
+      await this.#ensureInitialised(number)
+    } catch (error) {
+      this.#allocator.release(number)
+      throw error
+    }
   }
 
   /** Gives reserved slots back. */
@@ -162,23 +241,34 @@ export class Spare {
     for (const number of numbers) this.#allocator.release(number)
   }
 
+  /** The page of this slot could not be written: as long as there are other ones, no slot in it is taken. */
+  avoidPage(number: SlotNumber): void {
+    this.#allocator.avoid(slotNumber(pageOf(number) * SLOTS_PER_PAGE), SLOTS_PER_PAGE)
+  }
+
   /** Durable when it resolves, together with all data written before the call. @throws DeviceError */
   async commit(updates: readonly SlotUpdate[]): Promise<void> {
-    const before = new Map<SlotNumber, SlotState>()
-    for (const { number } of updates) before.set(number, this.slots.state(number))
+    const before = new Map<SlotNumber, SlotKind>()
+    for (const { number } of updates) before.set(number, this.slots.kindOf(number))
     await this.slots.commit(updates)
-    for (const [number, state] of before) this.#allocator.committed(number, state)
+    for (const [number, kind] of before) {
+      this.#allocator.committed(number, kind.state)
+      addSlot(this.#counts, kind, -1)
+      addSlot(this.#counts, this.slots.kindOf(number), 1)
+    }
   }
 
   dataOffset(number: SlotNumber): number {
-    assert(number < this.geometry.slots, `slot ${number} lies outside the spare`)
-    return this.geometry.dataOffset + number * this.blockSize
+    const { geometry } = this
+    // In the path of every request: the sentence is made only when it is needed.
+    if (number >= geometry.slots) assert(false, `slot ${number} lies outside the spare`)
+    return geometry.dataOffset + number * geometry.blockSize
   }
 
   /** Records a clean stop, with what the main looked like. @throws DeviceError */
   async markClean(main: MainIdentity): Promise<void> {
     await this.device.flush()
-    await this.#updateHeader({ clean: true, notes: { ...this.#header.notes, main } })
+    await this.update({ clean: true, main })
   }
 
   /** Slots are initialised one stride at a time, whoever asks first. */
@@ -188,40 +278,47 @@ export class Spare {
       if (pageOf(number) < this.#header.initialisedPages) return
       const pages = Math.min(pageOf(number) + PAGES_PER_STRIDE, this.geometry.slotPages)
       await this.slots.initialise(pages)
-      await this.#updateHeader({ initialisedPages: pages })
+      await this.update({ initialisedPages: pages })
     })
     this.#initialising = step.catch(() => undefined)
     return step
   }
 
-  /** One update at a time: of two at once, two copies would be in flight. */
-  #updateHeader(change: Partial<Header>, bad: readonly number[] = []): Promise<void> {
-    const update = this.#headerUpdates.then(() => this.#writeHeader(change, bad))
-    this.#headerUpdates = update.catch(() => undefined)
-    return update
-  }
-
-  async #writeHeader(change: Partial<Header>, bad: readonly number[]): Promise<void> {
-    const next = { ...this.#header, ...change, sequence: this.#header.sequence + 1 }
-    const slotTable = this.slots.record(next.initialisedPages)
-    const header = { ...next, notes: { ...next.notes, slotTable } }
-    await writeHeader(this.device, header, this.#log, bad)
-    this.#header = header
-    this.slots.header = { ...this.slots.header, sequence: header.sequence }
+  /** Rewrites all header copies, after the updates before this one. @throws DeviceError; RangeError when it does not fit */
+  update(change: HeaderChange): Promise<void> {
+    const step = this.#updating.then(async () => {
+      const { main, pool, ...fields } = change
+      const notes = { ...this.#header.notes, ...(main && { main }), ...(pool && { pool }) }
+      const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
+      const slotTable = this.slots.record(next.initialisedPages)
+      const header = { ...next, notes: { ...notes, slotTable } }
+      await writeHeader(this.device, header, this.#log, this.#badCopies)
+      this.#badCopies = []
+      this.#header = header
+      this.slots.header = { ...this.slots.header, sequence: header.sequence }
+    })
+    this.#updating = step.catch(() => undefined)
+    return step
   }
 }
 
-function newHeader(uuid: Buffer, geometry: Geometry, initialisedPages: number, main: MainIdentity): Header {
+function newHeader(
+  { name }: Device,
+  geometry: Geometry,
+  initialisedPages: number,
+  options: FormatOptions & { readonly uuid: Buffer },
+): Header {
+  const { main, uuid, pool = poolOfOne({ uuid, location: name }), ownerEpoch = 0 } = options
   const { id, location, fingerprint } = main
   return {
     version: FORMAT_VERSION,
     uuid,
     sequence: 1,
-    ownerEpoch: 0,
+    ownerEpoch,
     clean: true,
     geometry,
     initialisedPages,
-    notes: { main: { id, location, fingerprint }, createdAt: new Date().toISOString() },
+    notes: { main: { id, location, fingerprint }, createdAt: new Date().toISOString(), pool },
   }
 }
 

@@ -3,13 +3,22 @@
  * served: a request never overtakes an earlier one that it overlaps, unless both are shared, so nobody starves.
  *
  * Ranges are half-open [start, end) in any unit. The number of holders is bounded by the requests in flight, which the
- * server limits, so a linear scan beats every tree here.
+ * server limits, so a linear scan beats every tree here. A claim may also be for a set of ranges, which counts as one holder.
  */
+import type { RangeSet } from './range-set.js'
 
 interface Claim {
   readonly start: number
   readonly end: number
   readonly exclusive: boolean
+  /** Of [start, end) only these. */
+  readonly members?: RangeSet
+}
+
+/** Is told of every exclusive claim of a range, when it is granted, that overlaps `members`; not of claims of sets. */
+interface Watcher {
+  readonly members: RangeSet
+  readonly told: (start: number, end: number) => void
 }
 
 interface Waiter {
@@ -20,10 +29,17 @@ interface Waiter {
 /** Gives the range back. Called exactly once. */
 export type Release = () => void
 
-const conflicts = (a: Claim, b: Claim): boolean => a.start < b.end && b.start < a.end && (a.exclusive || b.exclusive)
+/** Two sets conflict when one has members between the first and the last of the other. */
+const conflicts = (a: Claim, b: Claim): boolean =>
+  a.start < b.end &&
+  b.start < a.end &&
+  (a.exclusive || b.exclusive) &&
+  (a.members?.overlaps(b.start, b.end) ?? true) &&
+  (b.members?.overlaps(a.start, a.end) ?? true)
 
 export class RangeLock {
   readonly #held = new Set<Claim>()
+  readonly #watchers = new Set<Watcher>()
   #waiting: Waiter[] = []
 
   /** Number of claims that hold or wait for a range. */
@@ -31,9 +47,10 @@ export class RangeLock {
     return this.#held.size + this.#waiting.length
   }
 
-  /** Whether the range could be had at once. */
+  /** Whether the range could be had at once, and nobody wants to be told of it. */
   isFree(start: number, end: number, mode: 'shared' | 'exclusive'): boolean {
-    if (this.#held.size === 0 && this.#waiting.length === 0) return true
+    if (this.#held.size === 0 && this.#waiting.length === 0 && this.#watchers.size === 0) return true
+    if (mode === 'exclusive' && this.#isWatched(start, end)) return false
     return !this.#isBlocked({ start, end, exclusive: mode === 'exclusive' })
   }
 
@@ -43,6 +60,25 @@ export class RangeLock {
 
   exclusive(start: number, end: number): Release | Promise<Release> {
     return this.#acquire({ start, end, exclusive: true })
+  }
+
+  /** Claims all members, together. */
+  claim(members: RangeSet, mode: 'shared' | 'exclusive'): Release | Promise<Release> {
+    return this.#acquire({ start: members.start, end: members.end, exclusive: mode === 'exclusive', members })
+  }
+
+  /** Has `told` called with every exclusive claim of a range that touches `members`, as soon as it holds. @returns ends that */
+  watch(members: RangeSet, told: (start: number, end: number) => void): Release {
+    const watcher = { members, told }
+    this.#watchers.add(watcher)
+    return () => {
+      this.#watchers.delete(watcher)
+    }
+  }
+
+  #isWatched(start: number, end: number): boolean {
+    for (const { members } of this.#watchers) if (members.overlaps(start, end)) return true
+    return false
   }
 
   #acquire(claim: Claim): Release | Promise<Release> {
@@ -61,10 +97,15 @@ export class RangeLock {
 
   #hold(claim: Claim): Release {
     this.#held.add(claim)
+    if (claim.exclusive && claim.members === undefined) this.#tellWatchers(claim)
     return () => {
       this.#held.delete(claim)
       if (this.#waiting.length > 0) this.#grantWaiting()
     }
+  }
+
+  #tellWatchers({ start, end }: Claim): void {
+    for (const { members, told } of this.#watchers) if (members.overlaps(start, end)) told(start, end)
   }
 
   #grantWaiting(): void {

@@ -20,6 +20,8 @@ export interface Load {
   readonly numjobs?: number
   /** Percent of reads in `randrw`. */
   readonly rwmixread?: number
+  /** Of the beginning of the disk; all of it when not given. */
+  readonly size?: string
 }
 
 export interface CompareJob {

@@ -11,6 +11,7 @@ import {
 } from './job.js'
 import { measureMemory } from './memory.js'
 import { measureOneRemap, measureOpen, measureRegion, measureSpace } from './metadata.js'
+import { REMAP_JOBS } from './remap.js'
 
 type Peers = readonly PeerName[]
 const BOTH: Peers = ['nbdkit', 'qemu-nbd']
@@ -67,4 +68,5 @@ export const JOBS: readonly Job[] = [
   micro('one-remap', 'One durable remap, flushes take no time', 'ms', 1, measureOneRemap),
   micro('dead-region', 'A durable remap while a whole region dies (5,000/s)', 'ms', 0.2, measureRegion),
   micro('metadata-space', 'Metadata beyond the first 8 MiB of the spare', '%', 2, measureSpace),
+  ...REMAP_JOBS,
 ]

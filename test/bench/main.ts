@@ -4,16 +4,19 @@
  */
 import { constants } from 'node:os'
 import { writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import { JOBS } from './jobs.js'
 import { describeMachine, describeNoise, formatMachine, type Machine } from './machine.js'
 import { parseOptions, type BenchOptions } from './options.js'
-import { plotRatios } from './plot.js'
+import { plotCurves, plotRatios, type Curve } from './plot.js'
 import { Progress } from './progress.js'
 import { runJobs } from './run.js'
 import { missesGoal, type JobSummary } from './summary.js'
 import { formatTable } from './table.js'
 
 const SIGNIFICANT_DIGITS = 5
+/** Beside the other plot. */
+const REMAP_PLOT = 'remap-table.svg'
 const SIGNAL_EXIT_BASE = 128
 
 class InterruptedError extends Error {
@@ -61,7 +64,26 @@ async function report(jobs: readonly JobSummary[], machine: Machine, options: Be
   if (jsonFile !== undefined && jsonFile !== '-') await writeFile(jsonFile, json)
   const subtitle = `Medians of ${rounds} rounds of ${seconds} s; thin line: range over the rounds; upright line: goal`
   const lines = [subtitle, describeNoise(machine) ?? formatMachine(machine)]
-  if (plotFile !== undefined) await writeFile(plotFile, plotRatios(jobs, lines))
+  if (plotFile === undefined) return
+  await writeFile(plotFile, plotRatios(jobs, lines))
+  const curves = [
+    curve(jobs, 'lookup', 'Lookup over the number of remaps'),
+    curve(jobs, 'pause', 'Longest pause while growing'),
+  ]
+  if (curves.every(({ points }) => points.length > 0))
+    await writeFile(
+      path.join(path.dirname(plotFile), REMAP_PLOT),
+      plotCurves(curves, `${lines[1] ?? ''}; short lines: goals`),
+    )
+}
+
+/** Of the jobs whose names are `name` and a number of remaps. */
+function curve(jobs: readonly JobSummary[], name: string, title: string): Curve {
+  const ours = jobs.filter((job) => new RegExp(`^${name}-\\d+$`).test(job.name))
+  const points = ours.flatMap(({ name: full, value, goal }) =>
+    value === null ? [] : [{ remaps: Number(full.slice(name.length + 1)), value: Math.max(value, 0.01), goal }],
+  )
+  return { title, unit: ours[0]?.unit ?? '', points }
 }
 
 /** More digits than were measured would only make every run look different. */

@@ -37,7 +37,7 @@ interface Disks {
 
 const openPair = ({ main, spare }: Disks): Promise<Pair> =>
   Pair.open(
-    { main: asDisk(main, 'main'), spare: asDisk(spare, 'spare') },
+    { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] },
     { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog },
   )
 
@@ -45,7 +45,7 @@ const openPair = ({ main, spare }: Disks): Promise<Pair> =>
 async function pairWith(remaps: number): Promise<Disks> {
   const main = new FaultyDevice(new SparseDevice((remaps * SPREAD + FRESH_BLOCKS) * BLOCK_SIZE, 'main'))
   const spare = new SparseDevice((remaps + FRESH_BLOCKS) * (BLOCK_SIZE + 64) + 16 * MiB, 'spare')
-  const disks = { main: asDisk(main, 'main'), spare: asDisk(spare, 'spare') }
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
   await formatPair(disks, { blockSize: BLOCK_SIZE, force: true, log: silentLog })
   const copy = Buffer.alloc(HEADER_SIZE)
   await spare.read(0, copy)

@@ -69,6 +69,62 @@ function bar(job: JobSummary, top: number, x: (ratio: number) => number): string
   ]
 }
 
+/** A curve over the number of remaps, with the goals as short lines. Both axes are logarithmic. */
+export interface Curve {
+  readonly title: string
+  readonly unit: string
+  readonly points: readonly { readonly remaps: number; readonly value: number; readonly goal: number }[]
+}
+
+const CURVE_WIDTH = 440
+const CURVE_HEIGHT = 300
+const CURVE_LEFT = 60
+const CURVE_TOP = 50
+const CURVE_BOTTOM = 40
+
+export function plotCurves(curves: readonly Curve[], subtitle: string): string {
+  const width = CURVE_WIDTH * curves.length
+  return [
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${CURVE_HEIGHT + 20}" role="img" aria-label="${escape(curves.map(({ title }) => title).join('; '))}"`,
+    `  font-family="system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif" font-size="13" fill="${TEXT}">`,
+    ...curves.flatMap((curve, n) => [`<g transform="translate(${n * CURVE_WIDTH} 0)">`, ...drawCurve(curve), '</g>']),
+    `<text x="8" y="${CURVE_HEIGHT + 14}" font-size="11">${escape(subtitle)}</text>`,
+    '</svg>',
+    '',
+  ].join('\n')
+}
+
+function drawCurve({ title, unit, points }: Curve): string[] {
+  const values = points.flatMap(({ value, goal }) => [value, goal])
+  const [least, most] = [
+    10 ** Math.floor(Math.log10(Math.min(...values))),
+    10 ** Math.ceil(Math.log10(Math.max(...values))),
+  ]
+  const [first, last] = [10, 10 ** 7]
+  const share = (value: number, from: number, to: number): number => Math.log10(value / from) / Math.log10(to / from)
+  const x = (remaps: number): number => round(CURVE_LEFT + share(remaps, first, last) * (CURVE_WIDTH - CURVE_LEFT - 30))
+  const y = (value: number): number =>
+    round(CURVE_HEIGHT - CURVE_BOTTOM - share(value, least, most) * (CURVE_HEIGHT - CURVE_TOP - CURVE_BOTTOM))
+  const powers = (from: number, to: number): number[] =>
+    Array.from({ length: Math.round(Math.log10(to / from)) + 1 }, (_, n) => from * 10 ** n)
+  return [
+    `<text x="8" y="20" font-weight="600">${escape(title)}, ${unit}</text>`,
+    ...powers(least, most).flatMap((value) => [
+      `<line x1="${CURVE_LEFT}" x2="${CURVE_WIDTH - 30}" y1="${y(value)}" y2="${y(value)}" stroke="${GRID}" stroke-opacity="0.3"/>`,
+      `<text x="${CURVE_LEFT - 6}" y="${y(value) + 4}" text-anchor="end">${Number(value.toPrecision(1))}</text>`,
+    ]),
+    ...powers(first, last).map(
+      (remaps) =>
+        `<text x="${x(remaps)}" y="${CURVE_HEIGHT - CURVE_BOTTOM + 18}" font-size="11" text-anchor="middle">${remaps.toLocaleString('en-US')}</text>`,
+    ),
+    `<polyline fill="none" stroke="${MET}" stroke-width="2" points="${points.map((point) => `${x(point.remaps)},${y(point.value)}`).join(' ')}"/>`,
+    ...points.flatMap(({ remaps, value, goal }) => [
+      `<circle cx="${x(remaps)}" cy="${y(value)}" r="4" fill="${value <= goal ? MET : MISSED}"/>`,
+      `<line x1="${x(remaps) - 9}" x2="${x(remaps) + 9}" y1="${y(goal)}" y2="${y(goal)}" stroke="${TEXT}" stroke-width="3"/>`,
+    ]),
+  ]
+}
+
 const round = (value: number): number => Number(value.toFixed(1))
 const escape = (text: string): string =>
   text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')

@@ -50,11 +50,11 @@ void t.test('status: the pair, the server and its clients', async (t) => {
     'export-name': 'disk',
     'block-size': 4096,
     main: { name: pair.main, size: MAIN_SIZE },
-    spare: { name: pair.spare, size: 10 * MiB },
+    spares: [{ name: pair.spare, size: 10 * MiB, state: 'active', 'remapped-blocks': 3 }],
     remaps: 3,
     clients: [{ id: Number, address: 'unix', 'export-name': 'disk', 'requests-in-flight': 0 }],
   })
-  const { 'total-blocks': total, 'free-blocks': free } = status['spare'] as Record<string, number>
+  const [{ 'total-blocks': total, 'free-blocks': free } = {}] = status['spares'] as Record<string, number>[]
   t.equal(free, (total ?? 0) - 3)
   const text = await says(t, 'status', ...control)
   t.match(text, new RegExp(`^server: +nbd-remap \\S+, pid ${server.pid}, since ${String(status['started-at'])}$`, 'm'))
@@ -258,7 +258,7 @@ void t.test('long output into a pipe that is closed early does no harm', async (
 void t.test('format: says what it did, and leaves the main as it is', async (t) => {
   const pair = newPair(t)
   const args = ['format', '--main', pair.main, '--spare', pair.spare, '--block-size', '512']
-  t.equal(await says(t, ...args), `${pair.spare} is formatted as the spare of ${pair.main}\n`)
+  t.equal(await says(t, ...args), `${pair.spare}: formatted as the spare of ${pair.main}\n`)
   const report = await saysJson<Record<string, unknown>>(t, 'verify', '--spare', pair.spare)
   t.match(report, { blockSize: 512, clean: true, problems: [], main: { location: pair.main } })
 })

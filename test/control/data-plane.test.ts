@@ -27,7 +27,7 @@ function connect(operations: Operations = new Map(), silenceMaxMs?: number) {
   const send = (message: ToControl): void => {
     control.receive(message)
   }
-  const answering = new Answering(send, operations, () => [client])
+  const answering = new Answering(send, operations, { clients: () => [client], spares: () => [] })
   const hang = (): void => {
     hangs = true
   }

@@ -14,6 +14,7 @@ import {
   layOut,
   PAGE_SIZE,
   pageDamage,
+  POOL_MEMBERS_MAX,
   pageSequence,
   readSlot,
   sealPage,
@@ -95,6 +96,14 @@ const HEADER: Header = {
   notes: {
     main: { id: 'file:1', location: 'main.img', fingerprint: [1, -1] },
     createdAt: '2026-01-31T12:00:00.000Z',
+    pool: {
+      uuid: Buffer.alloc(16, 1),
+      sequence: 2,
+      standing: 'member',
+      opening: false,
+      members: [{ uuid: Buffer.alloc(16, 1), location: '/spare.img' }],
+      removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
+    },
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
   },
 }
@@ -183,6 +192,9 @@ void t.test('the notes: the table has every key', (t) => {
   const parts = document.table('Header and slot table watch each other', 'part').rows.map(([part]) => part)
   t.same(parts, Object.keys(others.slotTable ?? {}))
   t.match(document.text, `at most ${STALE_RUNS_MAX} times`)
+  const poolParts = document.table('Pools', 'part').rows.map(([part]) => part)
+  t.same(poolParts, Object.keys(HEADER.notes.pool))
+  t.match(document.text, `at most ${POOL_MEMBERS_MAX} maps`)
   t.end()
 })
 
@@ -265,7 +277,8 @@ void t.test('the dumps are a header and a slot page that the code accepts and re
       notes: { main: { location: 'nbd://127.0.0.1:10917/main', fingerprint: [] } },
     },
   })
-  t.equal(header.readUInt32LE(108), 129)
+  t.equal(header.readUInt16LE(12), FORMAT_VERSION)
+  t.equal(header.readUInt32LE(108), 302)
   t.equal(pageDamage(page, { uuid: header.subarray(16, 32), page: 0, copy: 0 }), undefined)
   t.equal(pageSequence(page), 3)
   t.same(readSlot(page, 0), { state: 'remapped', mainBlock: 256, generation: 1, lostMask: 0n })

@@ -29,7 +29,16 @@ async function readHelp(): Promise<Help> {
   const text = await help()
   const names = entries(text, 'Commands').map((entry) => entry.trim().split(' ')[0] ?? '')
   const commands = names.filter((name) => name !== 'help' && name !== '')
-  return { text, commands: new Map(await Promise.all(commands.map(async (name) => [name, await help(name)] as const))) }
+  return { text, commands: new Map((await Promise.all(commands.map((name) => readCommand(name)))).flat()) }
+}
+
+/** A command, or in its place those that stand below it: `spare list`, `spare add`. */
+async function readCommand(...words: string[]): Promise<[string, string][]> {
+  const text = await help(...words)
+  const names = entries(text, 'Commands').map((entry) => /^ +([a-z-]+)/.exec(entry)?.[1] ?? '')
+  const below = names.filter((name) => name !== 'help' && name !== '')
+  if (below.length === 0) return [[words.join(' '), text]]
+  return (await Promise.all(below.map((name) => readCommand(...words, name)))).flat()
 }
 
 void t.test('README.md has the commands, options, defaults and exit codes of the program', async (t) => {

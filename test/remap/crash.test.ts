@@ -8,7 +8,7 @@ import { silentLog } from '../../src/util/log.js'
 import { Random } from '../../src/util/random.js'
 import { mainBlock, MiB, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
 import { CrashingDevice } from '../support/crashing-device.js'
-import { asDisk, badSectors, pattern, POLICY, readFrom } from '../support/rig.js'
+import { asDisk, badSectors, onlySpare, pattern, POLICY, readFrom } from '../support/rig.js'
 
 const BLOCK = 4096
 const MAIN_SIZE = 32 * BLOCK
@@ -34,14 +34,14 @@ function disksFrom(images: Images): Disks {
 
 const openPair = ({ mainFaults, spareFaults }: Disks): Promise<Pair> =>
   Pair.open(
-    { main: asDisk(mainFaults, 'main'), spare: asDisk(spareFaults, 'spare') },
+    { main: asDisk(mainFaults, 'main'), spares: [asDisk(spareFaults, 'spare')] },
     { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog },
   )
 
 /** A formatted pair, on which `prepare` was carried out, as it is after a clean stop. */
 async function prepared(prepare: (pair: Pair, disks: Disks) => Promise<void>): Promise<Images> {
   const disks = disksFrom({ main: pattern(0, MAIN_SIZE), spare: Buffer.alloc(9 * MiB) })
-  const asDisks = { main: asDisk(disks.main, 'main'), spare: asDisk(disks.spare, 'spare') }
+  const asDisks = { main: asDisk(disks.main, 'main'), spares: [asDisk(disks.spare, 'spare')] }
   await formatPair(asDisks, { blockSize: BLOCK, force: false, log: silentLog })
   const pair = await openPair(disks)
   await prepare(pair, disks)
@@ -117,8 +117,8 @@ void t.test(
       async (disks) => {
         const pair = await openPair(disks)
         // All other slots of the first page are taken, so that the new slot stands in another page.
-        for (let slot = 1; slot < SLOTS_PER_PAGE; slot++) await pair.target.spare.reserve(slotNumber(slot))
-        const { spare } = pair.target
+        for (let slot = 1; slot < SLOTS_PER_PAGE; slot++) await onlySpare(pair.target).reserve(slotNumber(slot))
+        const spare = onlySpare(pair.target)
         disks.spareFaults.add(badSectors(['write'], spare.dataOffset(slotNumber(0)) / SECTOR_SIZE))
         await pair.target.write(5 * BLOCK, [Buffer.alloc(1, 0xaa)])
         t.equal(pair.target.table.lookup(mainBlock(5)), SLOTS_PER_PAGE)
@@ -179,7 +179,7 @@ void t.test('a start with one intact copy of a slot page can be cut off anywhere
     let tables: readonly number[] = []
     const images = await prepared(async (pair, disks) => {
       await remap(pair, disks, 5, 0xaa)
-      tables = pair.target.spare.geometry.slotTableOffsets
+      tables = onlySpare(pair.target).geometry.slotTableOffsets
     })
     const destroyed = tables[1 - survivor]!
     images.spare.fill(0x55, destroyed + 100, destroyed + PAGE_SIZE)
@@ -202,7 +202,7 @@ void t.test(
     const random = new Random(process.env['SEED'] ?? 'format')
     for (let point = 0, isDone = false; !isDone; point++) {
       const disks = disksFrom({ main: pattern(0, MAIN_SIZE), spare: Buffer.alloc(9 * MiB) })
-      const asDisks = { main: asDisk(disks.main, 'main'), spare: asDisk(disks.spare, 'spare') }
+      const asDisks = { main: asDisk(disks.main, 'main'), spares: [asDisk(disks.spare, 'spare')] }
       disks.spare.stopAfter(point)
       const going = formatPair(asDisks, { force: false, log: silentLog }).then(() => {
         isDone = true

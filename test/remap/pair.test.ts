@@ -5,7 +5,7 @@ import { MemoryDevice } from '../../src/device/memory.js'
 import { formatPair, Pair, type PairDisks } from '../../src/remap/pair.js'
 import { silentLog } from '../../src/util/log.js'
 import { MiB } from '../../src/util/units.js'
-import { asDisk, badSectors, createRig, pattern, POLICY, readFrom } from '../support/rig.js'
+import { asDisk, badSectors, createRig, onlySpare, pattern, POLICY, readFrom } from '../support/rig.js'
 
 const MAIN_SIZE = 64 * 4096
 const openPair = (disks: PairDisks, acceptMain = false): Promise<Pair> =>
@@ -15,7 +15,7 @@ function newDisks(): { main: MemoryDevice; spare: MemoryDevice; disks: PairDisks
   const main = new MemoryDevice(MAIN_SIZE, 'main')
   const spare = new MemoryDevice(9 * MiB, 'spare')
   pattern(0, MAIN_SIZE).copy(main.bytes)
-  return { main, spare, disks: { main: asDisk(main, 'main'), spare: asDisk(spare, 'spare') } }
+  return { main, spare, disks: { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] } }
 }
 
 /** A pair with one remap, stopped cleanly. */
@@ -32,9 +32,9 @@ async function stoppedPair() {
 
 /** Rejects with a RefusedError of this message, and leaves both disks as they were. */
 async function refuses(t: Test, disks: PairDisks, message: RegExp, action = openPair): Promise<void> {
-  const before = [disks.main, disks.spare].map(({ device }) => snapshot(device))
+  const before = [disks.main, ...disks.spares].map(({ device }) => snapshot(device))
   await t.rejects(action(disks), { name: 'RefusedError', message })
-  const after = [disks.main, disks.spare].map(({ device }) => snapshot(device))
+  const after = [disks.main, ...disks.spares].map(({ device }) => snapshot(device))
   t.ok(
     after.every((bytes, n) => bytes.equals(before[n]!)),
     'nothing was written',
@@ -54,22 +54,23 @@ void t.test('the right pair is served', async (t) => {
   const { disks } = await stoppedPair()
   const pair = await openPair(disks)
   t.same(await readFrom(pair.target, 2 * 4096, 4096), Buffer.alloc(4096, 7))
-  t.equal(pair.target.spare.header.clean, false)
+  t.equal(onlySpare(pair.target).header.clean, false)
   await pair.close()
-  t.equal(pair.target.spare.header.clean, true)
+  t.equal(onlySpare(pair.target).header.clean, true)
 })
 
 void t.test('one disk cannot be both', async (t) => {
   const { disks } = newDisks()
-  const twice = { main: disks.main, spare: disks.main }
+  const twice = { main: disks.main, spares: [disks.main] }
   await refuses(t, twice, /are the same disk/)
   await refuses(t, twice, /are the same disk/, format)
 })
 
 void t.test('swapped disks are noticed', async (t) => {
   const { disks } = await stoppedPair()
-  await refuses(t, { main: disks.spare, spare: disks.main }, /header of an nbd-remap spare.*swapped/)
-  await refuses(t, { main: disks.spare, spare: disks.main }, /swapped/, format)
+  const swapped = { main: disks.spares[0]!, spares: [disks.main] }
+  await refuses(t, swapped, /header of an nbd-remap spare.*swapped/)
+  await refuses(t, swapped, /swapped/, format)
 })
 
 void t.test('a blank spare is not served, and a spare that is in use is not formatted', async (t) => {
@@ -79,7 +80,7 @@ void t.test('a blank spare is not served, and a spare that is in use is not form
 
 void t.test('disks that are too small, and impossible block sizes', async (t) => {
   const { disks } = newDisks()
-  await refuses(t, { ...disks, spare: asDisk(new MemoryDevice(8 * MiB, 'tiny'), 'tiny') }, /too small/, format)
+  await refuses(t, { ...disks, spares: [asDisk(new MemoryDevice(8 * MiB, 'tiny'), 'tiny')] }, /too small/, format)
   await refuses(t, { ...disks, main: asDisk(new MemoryDevice(100, 'tiny'), 'tiny') }, /too small: 100 bytes/, format)
   for (const blockSize of [0, 256, 3000, 65536]) {
     await t.rejects(formatPair(disks, { blockSize, force: true, log: silentLog }), { name: 'UsageError' })
@@ -128,7 +129,7 @@ void t.test('a read-only pair reads through its remaps and leaves the spare as i
 void t.test('repairs at the start are reported', async (t) => {
   const rig = await createRig()
   rig.spareBytes.fill(0x55, 524288, 524288 + 4096)
-  const { slotTableOffsets } = rig.target.spare.geometry
+  const { slotTableOffsets } = onlySpare(rig.target).geometry
   rig.spareBytes.fill(0x55, slotTableOffsets[1], slotTableOffsets[1] + 4096)
   const again = await rig.reopen()
   t.match(again.events, [
@@ -141,5 +142,5 @@ void t.test('a stop that fails is not recorded as clean, and closes the disks al
   const rig = await createRig()
   rig.main.add({ operations: ['flush'], start: 0, end: 1, code: 'EIO' })
   await t.rejects(rig.pair.close(), { message: /could not be stopped cleanly: .*EIO/ })
-  t.equal(rig.target.spare.header.clean, false)
+  t.equal(onlySpare(rig.target).header.clean, false)
 })

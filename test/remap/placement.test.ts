@@ -5,11 +5,13 @@ import { MemoryDevice } from '../../src/device/memory.js'
 import { Placement, type NewRemap } from '../../src/remap/placement.js'
 import { rescue } from '../../src/remap/rescue.js'
 import { RemapTable } from '../../src/remap/table.js'
+import { PAGE_SIZE, SLOTS_PER_PAGE, type Geometry } from '../../src/spare/format.js'
+import { SparePool } from '../../src/spare/pool.js'
 import { Spare } from '../../src/spare/spare.js'
 import { silentLog } from '../../src/util/log.js'
 import { mainBlock, MiB, slotNumber } from '../../src/util/units.js'
 import { RecordingDevice } from '../support/recording-device.js'
-import { answer, badSectors, createRig, pattern, POLICY, readFrom } from '../support/rig.js'
+import { answer, badSectors, createRig, onlySpare, pattern, POLICY, readFrom } from '../support/rig.js'
 
 const BLOCK = 4096
 
@@ -21,15 +23,18 @@ async function newPlacement(size = 9 * MiB) {
   const log: string[] = []
   const geometry = (await Spare.open(memory, silentLog)).geometry
   const device = new RecordingDevice(faults, (offset) => placeOf(offset, geometry), log)
-  const spare = await Spare.open(device, silentLog)
-  const table = new RemapTable(256, spare.slots.records)
+  const found = await Spare.identify(device)
+  const pool = await SparePool.open([{ ...found, device, location: '/spare' }], found.header.notes.pool, silentLog)
+  const { spare } = pool.memberOf(slotNumber(0))
+  const table = new RemapTable(256, pool.records)
   const tell = table.set.bind(table)
   table.set = (block, slot) => {
     log.push(`table ${block} -> ${slot}`)
     tell(block, slot)
   }
   const events: string[] = []
-  const placement = new Placement(spare, table, 1, (name) => events.push(name), silentLog)
+  const emit = (name: string) => events.push(name)
+  const placement = new Placement({ pool, table, generation: 1, lowShare: 0.1, emit, log: silentLog })
   return { faults, spare, table, log, events, placement }
 }
 
@@ -91,19 +96,40 @@ void t.test('a full spare says so once, and gives back what the request had take
   t.equal(events.filter((event) => event === 'SPARE_EXHAUSTED').length, 1)
 })
 
-void t.test('when no slot copy can be written the blocks are in doubt, and not in force', async (t) => {
-  const { placement, faults, spare, table } = await newPlacement()
-  const free = spare.free
-  for (const start of spare.geometry.slotTableOffsets) {
-    faults.add({ operations: ['write'], start, end: start + 1, code: 'EIO' })
+/** Makes the writes of both copies of these slot pages fail. */
+function failPages(faults: FaultyDevice, { slotTableOffsets }: Geometry, first: number, count: number): void {
+  for (const table of slotTableOffsets) {
+    const start = table + first * PAGE_SIZE
+    faults.add({ operations: ['write'], start, end: start + count * PAGE_SIZE, code: 'EIO' })
   }
+}
+
+void t.test('when a slot page cannot be written in any copy, a slot in another page is taken', async (t) => {
+  const { placement, faults, spare, table } = await newPlacement()
+  failPages(faults, spare.geometry, 0, 1)
+  await placement.place([remap(7), remap(8)])
+  t.same(
+    [7, 8].map((block) => table.lookup(mainBlock(block))),
+    [SLOTS_PER_PAGE, SLOTS_PER_PAGE + 1],
+  )
+  t.equal(placement.inDoubt.size, 0, 'the newer slot settles it')
+  t.ok(placement.haunted.has(mainBlock(7)), 'but the older one may be on the disk')
+  await placement.place([remap(9)])
+  t.equal(table.lookup(mainBlock(9)), SLOTS_PER_PAGE + 2, 'the failing page is left alone while there are others')
+})
+
+void t.test('when no slot page can be written the blocks are in doubt, and not in force', async (t) => {
+  const { placement, faults, spare, table } = await newPlacement()
+  const { slotPages } = spare.geometry
+  failPages(faults, spare.geometry, 0, slotPages)
   await t.rejects(placement.place([remap(7)]), { name: 'InDoubtError' })
   t.ok(placement.inDoubt.has(mainBlock(7)))
   t.equal(table.count, 0)
-  t.equal(spare.free, free - 1, 'nobody else gets the slot')
   faults.clear()
   await placement.place([remap(8)])
-  t.equal(table.lookup(mainBlock(8)), 1)
+  t.not(table.lookup(mainBlock(8)), 0, 'nobody else gets the slot in doubt')
+  await placement.place([remap(7)])
+  t.equal(placement.inDoubt.size, 0)
 })
 
 void t.test('when nothing was committed nothing is in doubt, and the slot is free again', async (t) => {
@@ -117,12 +143,12 @@ void t.test('when nothing was committed nothing is in doubt, and the slot is fre
   t.equal(table.lookup(mainBlock(7)), 0)
 })
 
-void t.test('blocks in doubt refuse writes and keep their lost sectors, until the pair is opened again', async (t) => {
+void t.test('blocks in doubt refuse writes until a slot can be written, and then take them', async (t) => {
   const rig = await createRig()
   rig.main.add(badSectors(['read'], 18), badSectors(['write'], 40, 8))
   await t.rejects(readFrom(rig.target, 18 * 512, 1), DeviceError)
-  const { slotTableOffsets } = rig.target.spare.geometry
-  for (const start of slotTableOffsets) rig.spare.add({ operations: ['write'], start, end: start + 1, code: 'EIO' })
+  const { geometry } = onlySpare(rig.target)
+  failPages(rig.spare, geometry, 0, geometry.slotPages)
   await t.rejects(
     answer(() => rig.target.write(18 * 512, [Buffer.alloc(512, 7)])),
     { code: 'EIO' },
@@ -133,7 +159,6 @@ void t.test('blocks in doubt refuse writes and keep their lost sectors, until th
     { code: 'EIO' },
     'moving',
   )
-  rig.spare.clear()
   rig.main.clear()
   await t.rejects(
     answer(() => rig.target.write(5 * BLOCK, [Buffer.alloc(BLOCK, 8)])),
@@ -145,18 +170,21 @@ void t.test('blocks in doubt refuse writes and keep their lost sectors, until th
   )
   await rig.target.write(0, [Buffer.alloc(2 * BLOCK, 8)])
   t.same(await readFrom(rig.target, 4 * BLOCK, BLOCK), pattern(4 * BLOCK, BLOCK))
+  rig.spare.clear()
+  await rig.target.write(5 * BLOCK + 1, [Buffer.alloc(BLOCK - 1, 8)])
+  await rig.target.write(18 * 512, [Buffer.alloc(512, 9)])
   const again = await rig.reopen()
-  await again.target.write(5 * BLOCK, [Buffer.alloc(BLOCK, 8)])
-  t.same(await readFrom(again.target, 5 * BLOCK, BLOCK), Buffer.alloc(BLOCK, 8))
+  t.same(await readFrom(again.target, 5 * BLOCK + 1, BLOCK - 1), Buffer.alloc(BLOCK - 1, 8))
+  t.same(await readFrom(again.target, 18 * 512, 512), Buffer.alloc(512, 9))
+  t.same(await readFrom(again.target, 5 * BLOCK, 1), pattern(5 * BLOCK, 1))
 })
 
 void t.test('a lost sector of a block whose move is in doubt stays lost', async (t) => {
   const rig = await createRig()
   rig.main.add(badSectors(['read'], 18))
   await t.rejects(readFrom(rig.target, 18 * 512, 1), DeviceError)
-  const { spare } = rig.target
-  for (const start of spare.geometry.slotTableOffsets)
-    rig.spare.add({ operations: ['write'], start, end: start + 1, code: 'EIO' })
+  const spare = onlySpare(rig.target)
+  failPages(rig.spare, spare.geometry, 0, spare.geometry.slotPages)
   const block = spare.dataOffset(slotNumber(0)) / 512
   rig.spare.add(badSectors(['write'], block, 8))
   await t.rejects(

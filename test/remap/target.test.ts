@@ -1,7 +1,7 @@
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
 import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
-import { answer, badSectors, createRig, pattern, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
+import { answer, badSectors, createRig, onlySpare, pattern, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
 import { seededRandom } from '../support/random.js'
 
 const BLOCK = 4096
@@ -66,7 +66,7 @@ void t.test('remaps of one request are announced together, and every bad block i
   rig.main.add(badSectors(['write'], 2 * SECTORS, 3 * SECTORS))
   await rig.target.write(0, fill(1, 8 * BLOCK))
   t.same(eventsOf(rig, 'REMAP_ADDED'), [
-    { 'main-sector': 16, 'spare-sector': 0, sectors: 24, reason: 'write-error', 'lost-sectors': 0 },
+    { 'main-sector': 16, spare: 'spare', 'spare-sector': 0, sectors: 24, reason: 'write-error', 'lost-sectors': 0 },
   ])
   t.match(
     eventsOf(rig, 'IO_ERROR'),
@@ -197,7 +197,7 @@ void t.test('a spare block that fails a write is retired alone, and its content 
   await rig.target.write(2 * BLOCK, fill(1, 3 * BLOCK))
   rig.spare.add(badSectors(['write'], spareOffsetOf(rig.target, 3)! / SECTOR_SIZE))
   await rig.target.write(2 * BLOCK, fill(2, 3 * BLOCK))
-  const { slots } = rig.target.spare
+  const { slots } = onlySpare(rig.target)
   t.same(
     [0, 1, 2, 3].map((slot) => slots.state(slotNumber(slot))),
     ['remapped', 'retired', 'remapped', 'remapped'],
@@ -239,7 +239,7 @@ void t.test('of two slots for one block the newer one wins, and the other is ret
     [5, 3],
   ] as const) {
     const rig = await createRig()
-    const { spare } = rig.target
+    const spare = onlySpare(rig.target)
     for (const [slot, generation] of [
       [newer, 20],
       [older, 10],
@@ -253,9 +253,9 @@ void t.test('of two slots for one block the newer one wins, and the other is ret
     const { target } = await rig.reopen()
     t.equal(target.table.lookup(mainBlock(9)), newer)
     t.same(await readFrom(target, 9 * BLOCK, BLOCK), Buffer.alloc(BLOCK, 20))
-    t.equal(target.spare.slots.state(slotNumber(older)), 'retired')
+    t.equal(onlySpare(target).slots.state(slotNumber(older)), 'retired')
     await target.placement.setLostMask(slotNumber(newer), 0n)
-    t.ok(target.spare.slots.get(slotNumber(newer)).generation > 20, 'generations go on from the highest')
+    t.ok(onlySpare(target).slots.get(slotNumber(newer)).generation > 20, 'generations go on from the highest')
   }
 })
 

@@ -5,12 +5,14 @@ import { MemoryDevice } from '../../src/device/memory.js'
 import {
   decodeHeader,
   encodeHeader,
+  FORMAT_VERSION,
   HEADER_AREA_SIZE,
   HEADER_OFFSETS,
   layOut,
   PAGE_SIZE,
   pageDamage,
   pageSequence,
+  poolOfOne,
   readSlot,
   sealPage,
   slotState,
@@ -18,6 +20,7 @@ import {
   spareSizeMin,
   type Geometry,
 } from '../../src/spare/format.js'
+import { readCopies } from '../../src/spare/header.js'
 import { Spare } from '../../src/spare/spare.js'
 import { verifySpare } from '../../src/spare/verify.js'
 import { silentLog } from '../../src/util/log.js'
@@ -28,15 +31,19 @@ import { fixture, sampleHeader, samplePage, SAMPLE_UUID } from '../support/sampl
 
 const readHex = (name: string): Buffer => Buffer.from(readFileSync(fixture(name), 'latin1').replaceAll('\n', ''), 'hex')
 
-void t.test('a header is what it was when version 1 was released', (t) => {
-  const golden = readHex('header-v1.hex')
+void t.test('a header is what it was when its version was released', (t) => {
+  const golden = readHex('header-v2.hex')
   t.ok(encodeHeader(sampleHeader, 3).equals(golden))
   t.same(decodeHeader(golden, 3), { kind: 'valid', header: sampleHeader })
+  const pool = poolOfOne({ uuid: SAMPLE_UUID, location: '' })
+  const header = { ...sampleHeader, version: 1, notes: { ...sampleHeader.notes, pool } }
+  t.same(decodeHeader(readHex('header-v1.hex'), 3), { kind: 'valid', header }, 'a spare of version 1 is alone')
   t.end()
 })
 
-void t.test('a slot page is what it was when version 1 was released', (t) => {
+void t.test('a slot page is what it was when version 1 was released, and did not change with version 2', (t) => {
   const golden = readHex('slot-page-v1.hex')
+  t.ok(golden.equals(readHex('slot-page-v2.hex')))
   const place = { uuid: SAMPLE_UUID, page: 1, copy: 1 }
   t.ok(sealPage(samplePage(), place, 0x123456789a).equals(golden))
   t.equal(pageDamage(golden, place), undefined)
@@ -63,31 +70,42 @@ void t.test('a slot page is what it was when version 1 was released', (t) => {
   t.end()
 })
 
-void t.test('a spare of version 1 can be opened for ever', async (t) => {
-  const image = gunzipSync(readFileSync(fixture('spare-v1.img.gz')))
-  const device = new MemoryDevice(image.length)
-  image.copy(device.bytes)
-  t.match(await verifySpare(device), {
-    clean: true,
-    blockSize: 4096,
-    main: { location: '/disks/main', size: 64 * 4096 },
-    slots: { remapped: 3, retired: 1, lost: 1 },
-    problems: [],
+for (const version of [1, 2]) {
+  void t.test(`a spare of version ${version} can be opened for ever`, async (t) => {
+    const image = gunzipSync(readFileSync(fixture(`spare-v${version}.img.gz`)))
+    const device = new MemoryDevice(image.length)
+    image.copy(device.bytes)
+    t.match(await verifySpare(device), {
+      clean: true,
+      blockSize: 4096,
+      main: { location: '/disks/main', size: 64 * 4096 },
+      slots: { remapped: 3, retired: 1, lost: 1 },
+      problems: [],
+    })
+    const spare = await Spare.open(device, silentLog)
+    t.equal(spare.header.version, version)
+    t.same(
+      spare.header.notes.pool.members.map(({ uuid }) => uuid),
+      [spare.header.uuid],
+    )
+    t.same(
+      [...spare.slots.used()].map(({ number, slot }) => [number, slot.state, slot.mainBlock, slot.lostMask]),
+      [
+        [0, 'remapped', 2, 0n],
+        [1, 'remapped', 3, 32n],
+        [2, 'retired', 0, 0n],
+        [3, 'remapped', 5, 0n],
+      ],
+    )
+    t.same(await readFrom(device, spare.dataOffset(slotNumber(3)), 4096), Buffer.alloc(4096, 'FIVE'))
+    await spare.takeOver(spare.header.notes.main)
+    const again = await Spare.open(device, silentLog)
+    t.equal(again.header.ownerEpoch, spare.header.ownerEpoch)
+    t.equal(again.header.version, FORMAT_VERSION, 'whoever takes it over makes it a spare of the present version')
+    t.same(await readCopies(device).then((copies) => copies.map(({ kind }) => kind)), Array(5).fill('valid'))
+    t.ok(again.slots.state(slotNumber(3)), 'remapped')
   })
-  const spare = await Spare.open(device, silentLog)
-  t.same(
-    [...spare.slots.used()].map(({ number, slot }) => [number, slot.state, slot.mainBlock, slot.lostMask]),
-    [
-      [0, 'remapped', 2, 0n],
-      [1, 'remapped', 3, 32n],
-      [2, 'retired', 0, 0n],
-      [3, 'remapped', 5, 0n],
-    ],
-  )
-  t.same(await readFrom(device, spare.dataOffset(slotNumber(3)), 4096), Buffer.alloc(4096, 'FIVE'))
-  await spare.takeOver(spare.header.notes.main)
-  t.equal((await Spare.open(device, silentLog)).header.ownerEpoch, spare.header.ownerEpoch)
-})
+}
 
 void t.test('damage to any single byte of a header is noticed', (t) => {
   const golden = encodeHeader(sampleHeader, 3)
@@ -102,13 +120,30 @@ void t.test('damage to any single byte of a header is noticed', (t) => {
   }
   t.equal(decodeHeader(golden, 2).kind, 'damaged', 'a copy in the place of another')
   t.equal(decodeHeader(Buffer.alloc(PAGE_SIZE), 0).kind, 'absent')
-  t.same(decodeHeader(encodeHeader({ ...sampleHeader, version: 2 }, 0), 0), { kind: 'unknown-version', version: 2 })
+  t.same(decodeHeader(encodeHeader({ ...sampleHeader, version: FORMAT_VERSION + 1 }, 0), 0), {
+    kind: 'unknown-version',
+    version: FORMAT_VERSION + 1,
+  })
+  t.same(decodeHeader(encodeHeader({ ...sampleHeader, version: 0 }, 0), 0), { kind: 'unknown-version', version: 0 })
   t.end()
 })
 
 void t.test('a header that is sealed but impossible counts as damaged', (t) => {
+  const { notes } = sampleHeader
+  const withPool = (change: object) => ({ ...sampleHeader, notes: { ...notes, pool: { ...notes.pool, ...change } } })
   const impossible = [
     { ...sampleHeader, notes: null },
+    { ...sampleHeader, notes: { main: notes.main, createdAt: 'x' } },
+    withPool({ uuid: 'x' }),
+    withPool({ uuid: Buffer.alloc(15) }),
+    withPool({ sequence: 1.5 }),
+    withPool({ standing: 'guest' }),
+    withPool({ opening: 1 }),
+    withPool({ members: null }),
+    withPool({ members: [null] }),
+    withPool({ members: [{ uuid: SAMPLE_UUID }] }),
+    withPool({ members: Array(17).fill({ uuid: SAMPLE_UUID, location: '' }) }),
+    withPool({ removed: 'x' }),
     { ...sampleHeader, notes: 5 },
     { ...sampleHeader, notes: { main: null } },
     { ...sampleHeader, notes: { main: { id: 'x', location: 'y' } } },

@@ -73,7 +73,7 @@ void t.test('pages are written once for all their slots, neighbours in one write
     [...again.used()].map(({ number }) => number),
     [0, 1, page + 2, 3 * page],
   )
-  t.equal(again.countUsed(), 4)
+  t.equal(again.count().remapped, 4)
 })
 
 void t.test(
@@ -88,7 +88,7 @@ void t.test(
     t.equal(device.log.length, 10, 'two rounds of five')
     t.match(order[0], /^0 after [56]$/, 'the next round may have begun')
     t.ok(order.slice(1).every((entry) => entry.endsWith('after 10')))
-    t.equal((await load()).table.countUsed(), 30)
+    t.equal((await load()).table.count().remapped, 30)
   },
 )
 

@@ -132,6 +132,25 @@ void t.test(
   },
 )
 
+void t.test('a slot whose page cannot be initialised is not leaked, and one in another page is taken', async (t) => {
+  const { device, open } = await newSpare(8 * MiB + 6 * MiB, 512)
+  const spare = await open()
+  const initialised = 64 * SLOTS_PER_PAGE
+  for (let n = 0; n < initialised; n++) await spare.allocate()
+  const { free } = spare
+  for (const table of spare.geometry.slotTableOffsets) {
+    const start = table + 64 * PAGE_SIZE
+    device.add({ operations: ['write'], start, end: start + 1, code: 'EIO' })
+  }
+  await t.rejects(spare.allocate(), { code: 'EIO' })
+  await t.rejects(spare.reserve(slotNumber(initialised)), { code: 'EIO' })
+  t.equal(spare.free, free)
+  spare.release([slotNumber(7)])
+  t.equal(await spare.allocate(), 7)
+  device.clear()
+  t.equal(await spare.allocate(), initialised)
+})
+
 void t.test('a spare hands out every block once, and knows when it is full', async (t) => {
   const { open } = await newSpare(8 * MiB + 40 * 4096)
   const spare = await open()

@@ -7,6 +7,7 @@ import type { RemapEventSink } from '../../src/remap/events.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { ReadPolicy } from '../../src/remap/policy.js'
 import type { RemapTarget } from '../../src/remap/target.js'
+import type { Spare } from '../../src/spare/spare.js'
 import { silentLog } from '../../src/util/log.js'
 import { mainBlock, MiB, SECTOR_SIZE } from '../../src/util/units.js'
 
@@ -50,7 +51,7 @@ export async function createRig(options: RigOptions = {}): Promise<Rig> {
   const mainMemory = new MemoryDevice(options.mainSize ?? 64 * 4096, 'main')
   const spareMemory = new MemoryDevice(options.spareSize ?? 9 * MiB, 'spare')
   pattern(0, mainMemory.size).copy(mainMemory.bytes)
-  const disks = { main: asDisk(mainMemory, 'main'), spare: asDisk(spareMemory, 'spare') }
+  const disks = { main: asDisk(mainMemory, 'main'), spares: [asDisk(spareMemory, 'spare')] }
   await formatPair(disks, { blockSize: options.blockSize ?? 4096, force: false, log: silentLog })
   return openRig(mainMemory, spareMemory, { ...POLICY, ...options.policy }, [], [])
 }
@@ -70,7 +71,7 @@ async function openRig(
   const emit: RemapEventSink = (name, data) => {
     events.push([name, { ...data }])
   }
-  const disks = { main: asDisk(main, 'main'), spare: asDisk(spare, 'spare') }
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
   const pair = await Pair.open(disks, { policy, acceptMain: false, emit, log: silentLog })
   const reopen = (): Promise<Rig> => openRig(mainMemory, spareMemory, policy, main.rules, spare.rules)
   const { target } = pair
@@ -91,10 +92,17 @@ export const badSectors = (
   ...more,
 })
 
+/** Of a pair that has one. */
+export function onlySpare({ pool }: RemapTarget): Spare {
+  const [member, ...others] = pool.members
+  if (!member || others.length > 0) throw new Error(`there are ${pool.members.length} spares`)
+  return member.spare
+}
+
 /** The byte offset on the spare of a remapped block; `undefined`: it is not remapped. */
 export function spareOffsetOf(target: RemapTarget, block: number): number | undefined {
   const slot = target.table.lookup(mainBlock(block))
-  return slot === undefined ? undefined : target.spare.dataOffset(slot)
+  return slot === undefined ? undefined : target.pool.memberOf(slot).dataOffset(slot)
 }
 
 /** What a request came to, whether it was done at once or later. */

@@ -20,6 +20,17 @@ export const sampleHeader: Header = {
   notes: {
     main: { id: 'file:4711', location: '/disks/main.img', fingerprint: [0, 0xffffffff, -1] },
     createdAt: '2026-01-31T12:00:00.000Z',
+    pool: {
+      uuid: SAMPLE_UUID,
+      sequence: 3,
+      standing: 'member',
+      opening: false,
+      members: [
+        { uuid: SAMPLE_UUID, location: '/disks/spare.img' },
+        { uuid: Buffer.alloc(16, 7), location: 'nbd://host/spare' },
+      ],
+      removed: [{ uuid: Buffer.alloc(16, 8), location: '/disks/old.img' }],
+    },
   },
 }
 

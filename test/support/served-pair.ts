@@ -32,7 +32,7 @@ export async function servePair(t: Test, size: number, options: Partial<NbdServe
   const memory = new MemoryDevice(size)
   pattern(0, size).copy(memory.data)
   const main = new FaultyDevice(memory)
-  const disks = { main: asDisk(main, 'main'), spare: asDisk(new SpareMemory(9 * MiB), 'spare') }
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(new SpareMemory(9 * MiB), 'spare')] }
   await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
   const { target } = await Pair.open(disks, {
     policy: POLICY,

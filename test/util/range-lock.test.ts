@@ -1,5 +1,6 @@
 import t from 'tap'
 import { RangeLock, type Release } from '../../src/util/range-lock.js'
+import { RangeSet } from '../../src/util/range-set.js'
 import { Random } from '../../src/util/random.js'
 
 type Claimed = Release | Promise<Release>
@@ -112,4 +113,43 @@ void t.test('at random: never two in conflict, everyone gets a turn, in order of
   await Promise.all(all)
   t.equal(served, 2000)
   t.equal(lock.size, 0)
+})
+
+void t.test('a set of ranges is held together, and what lies between them is free', async (t) => {
+  const lock = new RangeLock()
+  const reader = granted(lock.shared(20, 21))
+  const set = lock.claim(RangeSet.of([10, 12], [20, 22]), 'exclusive')
+  t.notOk(isGranted(set), 'the reader is waited for')
+  granted(lock.exclusive(12, 20))()
+  const writer = lock.exclusive(11, 13)
+  t.notOk(isGranted(writer), 'it does not overtake the set')
+  reader()
+  const release = await set
+  t.equal(lock.isFree(12, 20, 'exclusive'), false, 'a writer waits for a part of it')
+  t.equal(lock.isFree(13, 20, 'exclusive'), true)
+  t.equal(lock.isFree(21, 30, 'shared'), false)
+  release()
+  ;(await writer)()
+  t.equal(lock.size, 0)
+})
+
+void t.test('a watcher is told of exclusive claims in its ranges once they are held', async (t) => {
+  const lock = new RangeLock()
+  const told: string[] = []
+  const unwatch = lock.watch(RangeSet.of([10, 12], [20, 22]), (start, end) => told.push(`${start}-${end}`))
+  t.equal(lock.isFree(0, 11, 'exclusive'), false, 'who would write without a claim cannot')
+  t.equal(lock.isFree(0, 11, 'shared'), true)
+  t.equal(lock.isFree(12, 20, 'exclusive'), true)
+  const first = granted(lock.exclusive(0, 11))
+  const second = lock.exclusive(10, 30)
+  t.same(told, ['0-11'])
+  first()
+  ;(await second)()
+  granted(lock.shared(20, 30))()
+  granted(lock.exclusive(12, 20))()
+  t.same(told, ['0-11', '10-30'])
+  unwatch()
+  granted(lock.exclusive(0, 11))()
+  t.same(told.length, 2)
+  t.equal(lock.isFree(0, 11, 'exclusive'), true)
 })

@@ -144,7 +144,7 @@ async function openImage(image: Buffer): Promise<{ problems: readonly string[]; 
   const spare = new MemoryDevice(SPARE_SIZE, 'spare')
   image.copy(main.bytes, 0, 0, MAIN_SIZE)
   image.copy(spare.bytes, 0, MAIN_SIZE)
-  const disks = { main: asDisk(main, 'main'), spare: asDisk(spare, 'spare') }
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
   const options = { policy: POLICY, acceptMain: true, emit: () => undefined, log: silentLog }
   const pair = await Pair.open(disks, options)
   const content = Buffer.alloc(MAIN_SIZE)

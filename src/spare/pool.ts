@@ -1,0 +1,496 @@
+/**
+ * The spares of one main disk. A slot has one number all over the pool: that of its spare, plus the spare's base. Bases
+ * leave a gap of one between spares, so that slots with neighbouring numbers always stand on one disk, side by side.
+ *
+ * Membership is on every spare (membership.ts decides whom to believe), and changes in this order:
+ *
+ *   add:     the new spare is formatted as `joining`; the members learn of it one by one; it becomes a `member`; only now
+ *            slots are taken from it
+ *   remove:  it holds nothing in force any more; the other members learn of it one by one; it becomes `removed`
+ *
+ * One member that knows is enough: no set of spares without it is accepted, and with it the newer list is in force.
+ */
+import { randomBytes } from 'node:crypto'
+import { DeviceError, type Completion, type Device, type WriteOptions } from '../device/device.js'
+import { assert } from '../util/assert.js'
+import { messageOf, RefusedError } from '../util/errors.js'
+import type { Log } from '../util/log.js'
+import { slotNumber, type SlotNumber } from '../util/units.js'
+import {
+  encodeHeader,
+  poolOfOne,
+  POOL_MEMBERS_MAX,
+  SLOTS_MAX,
+  type MainIdentity,
+  type PoolMember,
+  type PoolRecord,
+  type Slot,
+} from './format.js'
+import { changed, uuidText } from './membership.js'
+import { SlotRecords } from './slot-records.js'
+import type { SlotUpdate } from './slots.js'
+import { Spare, type BelievedHeader } from './spare.js'
+
+/** Spares that were removed and are remembered. */
+const REMOVED_MAX = 4
+/** What a header has room for: all locations of members together, in bytes. */
+const LOCATIONS_LENGTH_MAX = 1600
+const LOCATION_LENGTH_MAX = 512
+
+/** A spare that was found to be a member. */
+export interface PoolSpare extends BelievedHeader {
+  readonly device: Device
+  /** An absolute path or a URI, at which the next start looks for it. */
+  readonly location: string
+}
+
+/** A spare of the pool. */
+export class Member {
+  readonly spare: Spare
+  readonly location: string
+  /** Number of its first slot in the pool. */
+  readonly base: number
+  /** Its content moves to the others: it takes nothing new. */
+  isDraining = false
+  /** The last thing that was asked of it as a whole failed: the others are asked first. */
+  isSuspect = false
+  #isDirty = false
+  #flush: Completion
+
+  constructor(spare: Spare, location: string, base: number) {
+    this.spare = spare
+    this.location = location
+    this.base = base
+  }
+
+  get name(): string {
+    return this.spare.device.name
+  }
+
+  get uuid(): string {
+    return uuidText(this.spare.header.uuid)
+  }
+
+  has(slot: SlotNumber): boolean {
+    return slot >= this.base && slot < this.base + this.spare.geometry.slots
+  }
+
+  /** The number of the slot on this spare. */
+  local(slot: SlotNumber): SlotNumber {
+    return slotNumber(slot - this.base)
+  }
+
+  /** The number of a slot of this spare in the pool. */
+  global(local: SlotNumber): SlotNumber {
+    return slotNumber(local + this.base)
+  }
+
+  /** Byte offset on its device. */
+  dataOffset(slot: SlotNumber): number {
+    return this.spare.dataOffset(this.local(slot))
+  }
+
+  read(offset: number, into: Buffer): Completion {
+    return this.spare.device.read(offset, into)
+  }
+
+  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
+    this.#isDirty = true
+    const pending = this.spare.device.write(offset, chunks, options)
+    // A flush that came meanwhile has not seen its end.
+    return pending?.finally(() => {
+      this.#isDirty = true
+    })
+  }
+
+  /**
+   * A caller that finds nothing to flush still waits for the flush under way, which covers its writes.
+   * @throws DeviceError never ENOSPC, which would stand for the main disk's lack of space
+   */
+  async flush(): Promise<void> {
+    if (this.#isDirty) {
+      this.#isDirty = false
+      this.#flush = this.#flushDevice()
+    }
+    await this.#flush
+  }
+
+  async #flushDevice(): Promise<void> {
+    try {
+      await this.spare.device.flush()
+    } catch (error) {
+      this.#isDirty = true
+      if (!(error instanceof DeviceError) || error.code !== 'ENOSPC') throw error
+      throw new DeviceError('EIO', this.name, 'flush', error.offset, error.length, { cause: error })
+    }
+  }
+}
+
+/** What became of the part of a commit that concerns one spare. */
+export interface CommitFailure {
+  readonly member: Member
+  readonly updates: readonly SlotUpdate[]
+  readonly error: DeviceError
+  /** It may be on the disk all the same. */
+  readonly isInDoubt: boolean
+}
+
+export class SparePool {
+  /** What is known of every slot, under its number in the pool. */
+  readonly records = new SlotRecords()
+  readonly #log: Log
+  #members: readonly Member[] = []
+  #record: PoolRecord
+  /** Changes of membership come one after the other. */
+  #changing: Promise<void> = Promise.resolve()
+
+  private constructor(record: PoolRecord, log: Log) {
+    this.#record = record
+    this.#log = log
+  }
+
+  /**
+   * Reads the slot tables; writes nothing.
+   * @param spares the members, in the order of the record
+   * @throws RefusedError when one of them cannot be used
+   */
+  static async open(spares: readonly PoolSpare[], record: PoolRecord, log: Log): Promise<SparePool> {
+    const pool = new SparePool(record, log)
+    for (const spare of spares) await pool.#admit(spare)
+    return pool
+  }
+
+  /** What all members of a new pool say. */
+  static newRecord(spares: readonly PoolMember[]): PoolRecord {
+    const [first] = spares
+    assert(first !== undefined, 'a pool has a spare')
+    return { ...poolOfOne(first), sequence: 1, ...fitted(spares, []) }
+  }
+
+  get members(): readonly Member[] {
+    return this.#members
+  }
+
+  get record(): PoolRecord {
+    return this.#record
+  }
+
+  get blockSize(): number {
+    return this.#first.spare.blockSize
+  }
+
+  get mainSize(): number {
+    return this.#first.spare.geometry.mainSize
+  }
+
+  /** What the spares know of their main disk. */
+  get main(): MainIdentity {
+    return this.#first.spare.header.notes.main
+  }
+
+  get isClean(): boolean {
+    return this.#members.every(({ spare }) => spare.header.clean)
+  }
+
+  /** Slots that take new blocks, or would if they were free. */
+  get total(): number {
+    return sum(this.#taking.map(({ spare }) => spare.geometry.slots))
+  }
+
+  /** Free slots that nobody has reserved. */
+  get free(): number {
+    return sum(this.#taking.map(({ spare }) => spare.free))
+  }
+
+  /** Slots that are not free. */
+  get used(): number {
+    return sum(this.#members.map(({ spare: { counts } }) => counts.remapped + counts.retired))
+  }
+
+  get #first(): Member {
+    const [first] = this.#members
+    assert(first !== undefined, 'the pool has no spare')
+    return first
+  }
+
+  get #taking(): readonly Member[] {
+    return this.#members.filter(({ isDraining }) => !isDraining)
+  }
+
+  /** The spare that the slot stands on. This stands in the path of every request to a remapped block. */
+  memberOf(slot: SlotNumber): Member {
+    for (const member of this.#members) if (member.has(slot)) return member
+    assert(false, `slot ${slot} lies outside the pool`)
+  }
+
+  /** @param nameOrUuid as the operator named it, its location, or its uuid */
+  find(nameOrUuid: string): Member | undefined {
+    return this.#members.find(({ name, location, uuid }) => [name, location, uuid].includes(nameOrUuid))
+  }
+
+  // --- Slots -------------------------------------------------------------------------------------------------------
+
+  get(slot: SlotNumber): Slot {
+    return this.records.get(slot)
+  }
+
+  hasLost(slot: SlotNumber): boolean {
+    return this.records.hasLost(slot)
+  }
+
+  /** All slots that are not free. */
+  *usedSlots(): Generator<SlotUpdate> {
+    for (const member of this.#members) {
+      for (const { number, slot } of member.spare.slots.used()) yield { number: member.global(number), slot }
+    }
+  }
+
+  /**
+   * Reserves a free slot whose page is initialised, on the first spare that has one; spares that are suspect come last.
+   * @param avoid spares that are not asked
+   * @returns `undefined` when there is none
+   */
+  async allocate(avoid?: ReadonlySet<Member>): Promise<SlotNumber | undefined> {
+    const asked = this.#taking.filter((member) => !avoid?.has(member))
+    for (const member of [...asked.filter((it) => !it.isSuspect), ...asked.filter((it) => it.isSuspect)]) {
+      const local = await this.#allocateOn(member)
+      if (local !== undefined) return member.global(local)
+    }
+    return undefined
+  }
+
+  async #allocateOn(member: Member): Promise<SlotNumber | undefined> {
+    try {
+      return await member.spare.allocate()
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      this.#log.error(`spare ${member.name}: no slot page can be initialised: ${error.message}`)
+      member.isSuspect = true
+      return undefined
+    }
+  }
+
+  /** Reserves this very slot. @returns whether it was free. @throws DeviceError */
+  async reserve(slot: SlotNumber): Promise<boolean> {
+    const member = this.memberOf(slot)
+    return !member.isDraining && (await member.spare.reserve(member.local(slot)))
+  }
+
+  /** Gives reserved slots back. */
+  release(slots: readonly SlotNumber[]): void {
+    for (const slot of slots) {
+      const member = this.memberOf(slot)
+      member.spare.release([member.local(slot)])
+    }
+  }
+
+  /**
+   * Each spare commits its part; the parts that do not fail are durable when it resolves, together with all data written
+   * to their spares before the call.
+   */
+  async commit(updates: readonly SlotUpdate[]): Promise<readonly CommitFailure[]> {
+    const outcomes = await Promise.allSettled(
+      this.#members.map(async (member) => {
+        const part = updates.filter(({ number }) => member.has(number))
+        return part.length === 0 ? undefined : await commitOn(member, part)
+      }),
+    )
+    return outcomes.flatMap((outcome) => {
+      if (outcome.status === 'rejected') throw outcome.reason
+      return outcome.value ?? []
+    })
+  }
+
+  /** Makes everything written to data blocks durable. @throws DeviceError */
+  async flush(): Promise<void> {
+    const outcomes = await Promise.allSettled(this.#members.map((member) => member.flush()))
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failed) throw failed.reason
+  }
+
+  // --- Membership --------------------------------------------------------------------------------------------------
+
+  /**
+   * Repairs damaged copies and takes ownership of all members, see `membership.ts` for why in this order.
+   * @throws RefusedError when a slot page has no intact copy; DeviceError when nothing can be written
+   */
+  async takeOver(main: MainIdentity): Promise<void> {
+    for (const { spare } of this.#members) spare.refuseIfLost()
+    for (const { spare } of this.#members) await spare.repairSlots()
+    const isAlone = this.#members.length === 1
+    const newest = Math.max(...this.#members.map(({ spare }) => spare.header.ownerEpoch))
+    this.#record = { ...this.#record, opening: !isAlone, standing: 'member', ...this.#locations() }
+    for (const { spare } of this.#members) {
+      if (spare.header.ownerEpoch < newest) await spare.update({ ownerEpoch: newest, pool: this.#record })
+    }
+    for (const { spare } of this.#members) {
+      await spare.update({ ownerEpoch: newest + 1, clean: false, main, pool: this.#record })
+    }
+    if (isAlone) return
+    this.#record = { ...this.#record, opening: false }
+    for (const { spare } of this.#members) await spare.update({ pool: this.#record })
+  }
+
+  /** Records a clean stop, with what the main looked like. @throws DeviceError */
+  async markClean(main: MainIdentity): Promise<void> {
+    for (const { spare } of this.#members) await spare.device.flush()
+    for (const { spare } of this.#members) await spare.update({ clean: true, main })
+  }
+
+  /**
+   * Formats `device` and takes it into the pool, durably.
+   * @param force overwrite it if it is not blank
+   * @throws RefusedError when it cannot be a member, and nothing was written; DeviceError
+   */
+  add(device: Device, location: string, force: boolean): Promise<Member> {
+    return this.#oneAtATime(async () => {
+      const uuid = randomBytes(16)
+      const known = [...this.#record.members, { uuid, location }]
+      const removed = this.#record.removed.filter((member) => member.location !== location)
+      const record = changed({ ...this.#record, ...fitted(known, removed) }, {})
+      const { ownerEpoch } = this.#first.spare.header
+      const main = { ...this.main, size: this.mainSize }
+      const options = { blockSize: this.blockSize, main, force, uuid, ownerEpoch }
+      await this.#refuseUnfit(device, options, record)
+      await Spare.format(device, { ...options, pool: { ...record, standing: 'joining' } }, this.#log)
+      const member = await this.#load({ ...(await Spare.identify(device)), device, location })
+      await this.#tell(this.#members, record)
+      await member.spare.update({ clean: false, pool: record })
+      this.#members = [...this.#members, member]
+      return member
+    })
+  }
+
+  /**
+   * Takes a member that holds nothing in force out of the pool, durably. Its device stays open.
+   * @throws DeviceError when no other member could be told
+   */
+  remove(member: Member): Promise<void> {
+    return this.#oneAtATime(async () => {
+      assert(member.isDraining && this.#members.includes(member), `spare ${member.name} is not being removed`)
+      const { uuid } = member.spare.header
+      const left = this.#record.members.filter((it) => !it.uuid.equals(uuid))
+      const gone = this.#record.members.filter((it) => it.uuid.equals(uuid))
+      const removed = [...gone, ...this.#record.removed].slice(0, REMOVED_MAX)
+      const record = changed({ ...this.#record, ...fitted(left, removed) }, {})
+      const others = this.#members.filter((it) => it !== member)
+      await this.#tell(others, record)
+      this.#members = others
+      this.records.clear(member.base, member.spare.geometry.slots)
+      try {
+        await member.spare.update({ clean: true, pool: { ...record, standing: 'removed' } })
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error
+        this.#log.warn(`spare ${member.name} is removed, and cannot be marked as such: ${error.message}`)
+      }
+    })
+  }
+
+  async #refuseUnfit(
+    device: Device,
+    options: Parameters<typeof Spare.refuseUnfit>[1],
+    record: PoolRecord,
+  ): Promise<void> {
+    if (record.members.length > POOL_MEMBERS_MAX) {
+      throw new RefusedError(`there are ${POOL_MEMBERS_MAX} spares already, and more are not possible`)
+    }
+    for (const { spare } of this.#members) {
+      const { header } = spare
+      encodeHeader({ ...header, notes: { ...header.notes, pool: record } }, 0) // throws when it does not fit
+    }
+    await Spare.refuseUnfit(device, options)
+  }
+
+  /** One that cannot be told is told at the next start, as long as another one knows. */
+  async #tell(members: readonly Member[], record: PoolRecord): Promise<void> {
+    let told = 0
+    let failure: unknown
+    for (const member of members) {
+      try {
+        await member.spare.update({ pool: record })
+        told++
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error
+        this.#log.error(`spare ${member.name} cannot note who is in the pool: ${messageOf(error)}`)
+        member.isSuspect = true
+        failure = error
+      }
+    }
+    if (told === 0) throw failure
+    this.#record = record
+  }
+
+  async #admit(spare: PoolSpare): Promise<void> {
+    this.#members = [...this.#members, await this.#load(spare)]
+  }
+
+  async #load(found: PoolSpare): Promise<Member> {
+    const base = roomFor(found.header.geometry.slots, this.#members)
+    const spare = await Spare.load(found.device, found, this.#log, { records: this.records, base })
+    return new Member(spare, found.location, base)
+  }
+
+  #locations(): Pick<PoolRecord, 'members' | 'removed'> {
+    const members = this.#members.map(({ spare, location }) => ({ uuid: spare.header.uuid, location }))
+    return fitted(members, this.#record.removed)
+  }
+
+  #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
+    const step = this.#changing.then(change)
+    this.#changing = step.then(
+      () => undefined,
+      () => undefined,
+    )
+    return step
+  }
+}
+
+async function commitOn(member: Member, updates: readonly SlotUpdate[]): Promise<CommitFailure | undefined> {
+  const { slots } = member.spare
+  const local = updates.map(({ number, slot }) => ({ number: member.local(number), slot }))
+  try {
+    await member.spare.commit(local)
+    member.isSuspect = false
+    return undefined
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error
+    member.isSuspect = true
+    // What was never applied in memory was never sent to the disk.
+    const isInDoubt = local.some(
+      ({ number, slot }) => slots.has(number) && slots.get(number).generation === slot.generation,
+    )
+    if (isInDoubt) for (const { number } of local) member.spare.avoidPage(number)
+    return { member, updates, error, isInDoubt }
+  }
+}
+
+/** The lowest base at which `slots` numbers, and one more, are not in use. @throws RefusedError */
+function roomFor(slots: number, members: readonly Member[]): number {
+  let base = 0
+  for (const member of [...members].sort((a, b) => a.base - b.base)) {
+    if (base + slots < member.base) break
+    base = member.base + member.spare.geometry.slots + 1
+  }
+  if (base + slots > SLOTS_MAX) throw new RefusedError(`all spares together have more than ${SLOTS_MAX} blocks`)
+  return base
+}
+
+/** The end of a path tells more than its beginning; one that was cut is not found by itself. */
+function fitted(
+  members: readonly PoolMember[],
+  removed: readonly PoolMember[],
+): Pick<PoolRecord, 'members' | 'removed'> {
+  const share = Math.floor(LOCATIONS_LENGTH_MAX / (members.length + removed.length))
+  const bytesMax = Math.min(share, LOCATION_LENGTH_MAX)
+  const fit = ({ uuid, location }: PoolMember): PoolMember => ({ uuid, location: lastBytes(location, bytesMax) })
+  return { members: members.map(fit), removed: removed.map(fit) }
+}
+
+/** The end of `text`, of at most so many bytes in UTF-8. */
+export function lastBytes(text: string, bytesMax: number): string {
+  let end = text
+  while (Buffer.byteLength(end) > bytesMax) end = end.slice(Math.max(1, Math.ceil((end.length - bytesMax) / 4)))
+  return end
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)
