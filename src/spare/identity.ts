@@ -70,7 +70,7 @@ export function mainMismatch(recorded: RecordedMain, seen: SeenMain): string | u
   }
   const content = recorded.clean ? compareFingerprints(recorded.fingerprint, seen.fingerprint) : 'unknown'
   if (content === 'different' && recorded.remaps > 0) {
-    return `its content is not what it was when the pair was last stopped (then at ${recorded.location}): it is another disk, or it was written to behind the remapper`
+    return `its content is not what it was when the pair was last stopped (then at ${recorded.location}): it is another disk, or it was written to behind the remapper, or the spare is of an earlier time`
   }
   if (seen.id === recorded.id || content === 'same') return undefined
   return `the spare belongs to another main (${recorded.location}, ${recorded.id}), and this one is ${seen.id}`

@@ -10,8 +10,8 @@ import {
   type PeerName,
 } from './job.js'
 import { measureMemory } from './memory.js'
-import { REMAP_JOBS } from './remap.js'
 import { measureOneRemap, measureOpen, measureRegion, measureSpace } from './metadata.js'
+import { REMAP_JOBS } from './remap.js'
 
 type Peers = readonly PeerName[]
 const BOTH: Peers = ['nbdkit', 'qemu-nbd']
@@ -63,10 +63,10 @@ export const JOBS: readonly Job[] = [
     goal: CONTROL_P99_GOAL_MS,
     measure: measureHang,
   },
-  ...REMAP_JOBS,
   micro('open-1m-remaps', 'Opening a pair with 1,000,000 remaps', 's', 1, measureOpen(1_000_000)),
   micro('open-10m-remaps', 'Opening a pair with 10,000,000 remaps', 's', 10, measureOpen(10_000_000)),
   micro('one-remap', 'One durable remap, flushes take no time', 'ms', 1, measureOneRemap),
   micro('dead-region', 'A durable remap while a whole region dies (5,000/s)', 'ms', 0.2, measureRegion),
   micro('metadata-space', 'Metadata beyond the first 8 MiB of the spare', '%', 2, measureSpace),
+  ...REMAP_JOBS,
 ]

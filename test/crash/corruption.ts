@@ -27,7 +27,8 @@ export interface Shelf {
 export type Outcome = 'opened' | 'refused' | 'beyond notice'
 
 /** The right message says what is damaged, or what to do. */
-const SAYS_WHAT = /spare .*(header|slot page|slot table|truncated|formatted|blank|layout)/
+const SAYS_WHAT =
+  /spare .*(header|slot page|slot table|truncated|formatted|blank|layout)|content is not what it was when the pair was last stopped/
 
 export async function drawShelf(random: Random): Promise<Shelf> {
   const [soundMetadata] = FLAVOURS

@@ -66,7 +66,7 @@ export class Explorer {
     const start = point.images(choice)
     const rules = chapter.moments.findLast((moment) => moment.time <= time)?.rules ?? NO_RULES
     const machine = new Machine(shape, copyImages(start), rules, this.#random)
-    const decayed = outer ? [] : this.#decay(machine, point, chapter.hasDecay)
+    const decayed = outer || point.time < chapter.opened ? [] : this.#decay(machine, point, chapter.hasDecay)
     const mayBeRefused = rules.spare.length > machine.rules.spare.length
     const deaths = { time, death, before: [...(outer?.before ?? []), ...decayed], mayBeRefused }
     const found = await aftermath(machine, chapter, point, choice, deaths)

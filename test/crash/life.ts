@@ -5,7 +5,7 @@
  */
 import { DeviceError, type Completion } from '../../src/device/device.js'
 import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
-import { addRemaps, batchOf } from '../../src/remap/admin.js'
+import { addRemaps, batchOf, removeRemaps } from '../../src/remap/admin.js'
 import { RemapRequestError } from '../../src/remap/batch.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import { HEADER_OFFSETS, layOut, PAGE_SIZE, spareSizeMin, type Geometry } from '../../src/spare/format.js'
@@ -13,13 +13,11 @@ import { silentLog } from '../../src/util/log.js'
 import { RefusedError } from '../../src/util/errors.js'
 import type { Random } from '../../src/util/random.js'
 import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
-import { asDisk, onlySpare, POLICY } from '../support/rig.js'
+import { asDisk, onlySpare, POLICY, spareOffsetOf } from '../support/rig.js'
 import { crashPoints, type Choice, type CrashPoint } from './crash-states.js'
 import { ANYTHING, contentOf, LOST, Model, type Content, type Death, type Version } from './model.js'
 import { copyImages, imageOf, Journal, setSector, SimulatedDisk, type Images } from './simulated-disk.js'
 import { blocksOf, type Operation, type Request, type Shape, type Step } from './steps.js'
-
-const ADD_OPTIONS = { copy: true, skipRemapped: false, policy: POLICY }
 
 export interface Rules {
   readonly main: readonly FaultRule[]
@@ -43,6 +41,8 @@ export interface Chapter {
   readonly moments: Moment[]
   /** Copies decayed, or could not be written: others may not decay until that is repaired. */
   hasDecay: boolean
+  /** When its server had opened the pair: until then, what survived the last power cut was not repaired. */
+  readonly opened: number
 }
 
 /** A promise is broken. The message says where, and what. */
@@ -261,7 +261,8 @@ export class Life {
   #begin(start: Images): void {
     const { journal, rules } = this.#machine
     const first = { time: 0, rules, remapped: new Set<number>(), metadataFaulted: this.#failsMetadata(rules) }
-    this.chapters.push({ start, journal, model: this.#model, moments: [first], hasDecay: this.#hasFaultyMetadata })
+    const hasDecay = this.#hasFaultyMetadata
+    this.chapters.push({ start, journal, model: this.#model, moments: [first], hasDecay, opened: journal.now })
     this.#note()
   }
 
@@ -294,11 +295,11 @@ export class Life {
     const { target } = (this.#pair as Pair | undefined) ?? {}
     for (let sector = 0; sector < sectors; sector++) {
       const offset = sector * SECTOR_SIZE
-      const slot = target?.table.lookup(mainBlock(Math.floor(offset / blockSize)))
+      const place = target && spareOffsetOf(target, Math.floor(offset / blockSize))
       const fails =
-        slot === undefined
+        place === undefined
           ? this.#machine.main.fails('read', offset, SECTOR_SIZE)
-          : this.#machine.spare.fails('read', onlySpare(target!).dataOffset(slot) + (offset % blockSize), SECTOR_SIZE)
+          : this.#machine.spare.fails('read', place + (offset % blockSize), SECTOR_SIZE)
       if (fails) this.#model.mayBeLost(sector, this.#now)
     }
   }
@@ -400,6 +401,9 @@ export class Life {
       case 'add':
         await this.#add(request)
         break
+      case 'remove':
+        await this.#remove(request)
+        break
       case 'stop':
         await this.#stop()
     }
@@ -472,12 +476,25 @@ export class Life {
     const mainSector = block * perBlock
     const place = slot === undefined ? {} : { spareSector: Math.min(slot, this.#machine.geometry.slots - 1) * perBlock }
     const length = Math.min(count * perBlock, sectors - mainSector)
-    const { target } = this.#pair
-    try {
-      await addRemaps(target, batchOf(target, { mainSector, sectors: length, ...place }), ADD_OPTIONS)
-    } catch (error) {
-      if (!(error instanceof RemapRequestError)) throw error
-    }
+    await orRefused(async () => {
+      const batch = batchOf(this.#pair.target, { mainSector, sectors: length, ...place })
+      await addRemaps(this.#pair.target, batch, { copy: true, skipRemapped: true, policy: POLICY })
+    })
+  }
+
+  /** The spare blocks that are free afterwards are sound: others may be placed there. */
+  async #remove({ block, blocks }: { readonly block: number; readonly blocks: number }): Promise<void> {
+    const { sectors, blockSize } = this.#shape
+    const perBlock = blockSize / SECTOR_SIZE
+    const mainSector = block * perBlock
+    const last = this.#chapter.moments.at(-1)
+    const remapped = new Set([...(last?.remapped ?? [])].filter((other) => other < block || other >= block + blocks))
+    if (last) this.#chapter.moments.push({ ...last, time: this.#now, remapped })
+    await orRefused(async () => {
+      const range = { mainSector, sectors: Math.min(blocks * perBlock, sectors - mainSector) }
+      await removeRemaps(this.#pair.target, batchOf(this.#pair.target, range))
+    })
+    this.#machine.spare.clear()
   }
 
   async #stop(): Promise<void> {
@@ -622,6 +639,15 @@ const rule = (operations: FaultRule['operations'], start: number, length: number
   end: start + length,
   code: 'EIO',
 })
+
+/** What an operator wants may be impossible. */
+async function orRefused(action: () => Promise<void>): Promise<void> {
+  try {
+    await action()
+  } catch (error) {
+    if (!(error instanceof RemapRequestError)) throw error
+  }
+}
 
 async function fails(request: Completion): Promise<boolean> {
   try {

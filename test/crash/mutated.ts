@@ -30,6 +30,8 @@ async function attempt(candidate: string | readonly Step[]): Promise<{ outcome: 
   const history = historyOf(candidate)
   for (let draw = 0; draw < DRAWS; draw++) {
     const failure = await tryHistory({ ...history, seed: `${history.seed} ${draw}` }, count)
+    // Anything else would be a mutation that does not even run.
+    if (failure && failure.name !== 'BrokenPromise') throw failure
     if (failure) return { outcome: `noticed: ${failure.message.split('\n')[0]}`, states: count.states }
   }
   return { outcome: 'survived', states: count.states }

@@ -26,6 +26,8 @@ export type Request =
   | { readonly do: 'flush' }
   /** An operator's remap; `slot`: to this very spare block, if it is free. */
   | { readonly do: 'add'; readonly block: number; readonly blocks: number; readonly slot?: number }
+  /** Moves blocks back to main. */
+  | { readonly do: 'remove'; readonly block: number; readonly blocks: number }
   /** Clean stop and start. */
   | { readonly do: 'stop' }
 
@@ -115,12 +117,13 @@ function drawRequest(random: Random, shape: Shape): Request {
   const range = drawRange(random, shape)
   const fua = random.below(4) === 0
   const inset = random.below(6) === 0 ? random.pick([1, 100, 511]) : 0
-  if (dice < 55) return { do: 'write', ...range, fua, inset }
-  if (dice < 62) return { do: 'zero', ...range, fua, inset: 0 }
-  if (dice < 65) return { do: 'trim', ...range }
-  if (dice < 75) return { do: 'read', ...range }
-  if (dice < 87) return { do: 'flush' }
-  if (dice < 93) return { do: 'stop' }
+  if (dice < 50) return { do: 'write', ...range, fua, inset }
+  if (dice < 57) return { do: 'zero', ...range, fua, inset: 0 }
+  if (dice < 60) return { do: 'trim', ...range }
+  if (dice < 69) return { do: 'read', ...range }
+  if (dice < 81) return { do: 'flush' }
+  if (dice < 87) return { do: 'stop' }
+  if (dice < 96) return { do: 'remove', block: random.below(blocksOf(shape)), blocks: random.pick([1, 1, 2]) }
   const slot = random.below(3) === 0 ? {} : { slot: random.below(shape.slots) }
   return { do: 'add', block: random.below(blocksOf(shape)), blocks: random.between(1, 3), ...slot }
 }
