@@ -116,7 +116,7 @@ export class LocalDevice implements Device {
 
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
     const begin = performance.now()
-    if (length > SYNCHRONOUS_LENGTH_MAX || !this.#reads.isSynchronous(begin)) return false
+    if (length > this.#synchronousLengthMax || !this.#reads.isSynchronous(begin)) return false
     try {
       return readSync(this.#disk.fd, into, start, length, offset) === length
     } catch {
@@ -128,7 +128,7 @@ export class LocalDevice implements Device {
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     const begin = performance.now()
-    if (length > SYNCHRONOUS_LENGTH_MAX || this.readOnly || !this.#writes.isSynchronous(begin)) return false
+    if (length > this.#synchronousLengthMax || this.readOnly || !this.#writes.isSynchronous(begin)) return false
     try {
       return writeSync(this.#disk.fd, from, start, length, offset) === length
     } catch {
