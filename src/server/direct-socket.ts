@@ -26,7 +26,7 @@ export interface DirectReads {
 }
 
 /** Off: with 64 busy connections it takes the server beyond 200 MiB, see test/e2e/memory.test.ts. */
-const IS_USED = process.env['NBD_REMAP_DIRECT'] === '1'
+const isUsed = (): boolean => process.env['NBD_REMAP_DIRECT'] === '1'
 
 /**
  * Nobody may use `socket` any more, if another one is returned: that has no listeners, does not flow, and may have begun to
@@ -37,7 +37,8 @@ export function readDirectly(socket: Socket, reads: DirectReads): Socket | undef
   const handle = old._handle
   // What is still to be written, or was read and not consumed, would be lost with the old one.
   const isBusy = socket.destroyed || socket.writableLength > 0 || socket.readableLength > 0 || socket.readableEnded
-  if (!IS_USED || socket instanceof TLSSocket || isBusy || typeof handle?.useUserBuffer !== 'function') return undefined
+  if (!isUsed() || socket instanceof TLSSocket || isBusy || typeof handle?.useUserBuffer !== 'function')
+    return undefined
   const options: HandleOptions = {
     handle,
     allowHalfOpen: true,
