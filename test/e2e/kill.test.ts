@@ -10,6 +10,7 @@ import type { RemapServer } from '../../qemu/remap-server.js'
 import type { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { NbdConnectionError } from '../../src/nbd/client-errors.js'
 import { NbdClient } from '../../src/nbd/client.js'
+import { HEADER_AREA_SIZE, layOut } from '../../src/spare/format.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import { assertIntact, Bench, BLOCK_SIZE, countRemaps, DecayingDisk, type Statistics } from '../support/bench.js'
 import { GRANULE, GranuleModel, type Range } from '../support/granule-model.js'
@@ -19,7 +20,6 @@ import { seededRandom } from '../support/random.js'
 const FIO_ROUNDS = Number(process.env['KILL_ROUNDS'] ?? 4)
 const MODEL_ROUNDS = Number(process.env['KILL_ROUNDS'] ?? 8)
 const SECONDS_PER_ROUND_MAX = 20
-const SPARE_DATA_OFFSET = 8 * MiB
 
 t.setTimeout((60 + SECONDS_PER_ROUND_MAX * (FIO_ROUNDS + MODEL_ROUNDS)) * 1000)
 const random = seededRandom(t)
@@ -39,7 +39,11 @@ class Patient {
     this.#bench = bench
     this.#daemon = daemon
     this.server = server
-    const spare = { first: SPARE_DATA_OFFSET / BLOCK_SIZE, end: spareSize / BLOCK_SIZE }
+    // Data blocks only: a slot page that cannot be written is given up, which `verify` reports for good reason.
+    const geometry = layOut(mainSize, spareSize, BLOCK_SIZE)
+    if (geometry === undefined) throw new Error(`a spare of ${spareSize} bytes has no data blocks`)
+    const first = geometry.dataOffset / BLOCK_SIZE
+    const spare = { first, end: first + geometry.slots }
     this.#disks = {
       main: new DecayingDisk(random, new FaultInjector(daemon, 'main'), { first: 0, end: mainSize / BLOCK_SIZE }),
       spare: new DecayingDisk(random, new FaultInjector(daemon, 'spare'), spare),
@@ -47,7 +51,7 @@ class Patient {
   }
 
   static async admit(t: Test, mainSize: number): Promise<Patient> {
-    const spareSize = SPARE_DATA_OFFSET + mainSize / 2
+    const spareSize = HEADER_AREA_SIZE + mainSize / 2
     const bench = await Bench.open(t, { main: mainSize, spare: spareSize })
     const daemon = await bench.startDaemon('main', 'spare')
     const disks = { main: daemon.uri('main'), spare: daemon.uri('spare') }
