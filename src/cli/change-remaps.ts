@@ -65,7 +65,8 @@ export const addCommand = (): Command =>
       'after',
       `
 Lists are in our own form (lines of MAIN_SECTOR SPARE_SECTOR|auto|lost SECTORS), block numbers as badblocks(8) prints
-them, or map files of GNU ddrescue.
+them, or map files of GNU ddrescue; # begins a comment. When main is an image that ddrescue made, --lost with its map
+keeps the gaps from being read as data: they answer EIO until something is written there, which then stays on the spare.
 
 Example:
   nbd-remap add --control /run/disk.qmp 2048 auto 16
@@ -85,15 +86,26 @@ export const removeCommand = (): Command =>
     .addOption(listFormatOption('of the list; guessed if absent'))
     .addOption(unitOption())
     .addOption(statusesOption())
-    .addHelpText('after', '\nExample:\n  nbd-remap remove --control /run/disk.qmp 2048 16')
+    .addHelpText(
+      'after',
+      `
+What is written to the main disk is read again and compared. If the main disk still fails, or something is lost, nothing
+is moved.
+
+Example:
+  nbd-remap remove --control /run/disk.qmp 2048 16`,
+    )
     .action(remove)
 
 export const clearCommand = (): Command =>
   new Command('clear')
-    .description('Move everything back that the main disk takes. Exits with 1 when some of it stays remapped.')
+    .description('Move everything back that the main disk takes.')
     .addOption(controlOption())
     .addOption(jsonOption())
-    .addHelpText('after', '\nExample:\n  nbd-remap clear --control /run/disk.qmp')
+    .addHelpText(
+      'after',
+      '\nExit codes: 0 done, 1 some of it stays remapped.\n\nExample:\n  nbd-remap clear --control /run/disk.qmp',
+    )
     .action(clear)
 
 async function add(

@@ -18,7 +18,7 @@ export const demoCommand = (): Command =>
       'after',
       `
 Takes about a minute and needs QEMU and the guest image ("npm run setup" installs both; "npm run demo" does all of it).
-Exit code 0: all claims hold. Ctrl-C ends it at any time and leaves nothing behind.
+Ctrl-C ends it at any time and leaves nothing behind. Exit codes: 0 all claims hold, 1 some do not.
 
 Example:
   npm run demo -- --seed 1`,

@@ -1,7 +1,7 @@
 /** Exit codes, and how whatever was thrown becomes one line on standard error and one of them. */
 import { messageOf, RefusedError, UsageError } from '../util/errors.js'
 
-/** Documented in README.md; scripts rely on them. */
+/** Documented in the help of the program; scripts rely on them. */
 export const EXIT = { done: 0, failed: 1, usage: 2, refused: 3 } as const
 
 export function exitCodeOf(error: unknown): number {

@@ -70,15 +70,16 @@ const withoutTls = (): Command =>
     .addOption(mainOption())
     .addOption(sparesOption('a disk that takes the bad blocks'))
     .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
-    .option('--create', 'format spares that are blank, and only those')
+    .option('--create', 'format spares that are blank, and only those; beside others they are added to the pool')
     .option('--block-size <bytes>', `with --create: ${BLOCK_SIZE_HELP}`, parseBlockSize)
     .addOption(
       new Option('--socket <path>', 'serve on this unix socket').argParser(parseSocketPath).conflicts('listen'),
     )
     .addOption(
-      new Option('--listen <host:port>', 'serve on this TCP address (default: 127.0.0.1:10809)').argParser(
-        parseHostPort,
-      ),
+      new Option(
+        '--listen <host:port>',
+        'serve on this TCP address (default: 127.0.0.1:10809); who can connect can read and write, unless --tls asks for more',
+      ).argParser(parseHostPort),
     )
     .option('--control <path>', 'control socket (QMP) for status, remaps and other commands', parseSocketPath)
     .option('--read-only', 'serve without write access; the spares are left untouched')
@@ -103,7 +104,10 @@ const withoutTls = (): Command =>
     )
     .option('--stop-timeout <seconds>', 'stop uncleanly when a disk hangs for longer', parseSeconds, 60)
     .addOption(
-      new Option('--on-exhausted <policy>', 'a write to a bad block when no spare block is left: fails, or pauses QEMU')
+      new Option(
+        '--on-exhausted <policy>',
+        'a write to a bad block when no spare block is left: eio, it fails; pause, it gets ENOSPC and QEMU pauses the machine',
+      )
         .choices(['eio', 'pause'])
         .default(SPARE_POLICY_DEFAULT.onExhausted),
     )
@@ -125,7 +129,8 @@ export const serveCommand = (): Command =>
       `
 Prints one line on standard output, the NBD URI to connect to, once it accepts connections. SIGTERM and SIGINT stop it
 cleanly. QEMU keeps running across a restart when it connects with reconnect-delay. Started with listening sockets
-(LISTEN_FDS, by systemd or libnbd) it serves those, and prints nothing.
+(LISTEN_FDS, by systemd or libnbd) it serves those, and prints nothing:
+nbdinfo -- [ nbd-remap serve --main main.img --spare spare.img ].
 
 ${limitsHelp()}
 

@@ -24,12 +24,13 @@ export const addTlsOptions = (command: Command): Command =>
         .default('off'),
     )
     .addOption(
-      new Option('--tls-certificates <dir>', 'folder with server-cert.pem, server-key.pem and ca-cert.pem').conflicts(
-        'tlsPsk',
-      ),
+      new Option(
+        '--tls-certificates <dir>',
+        'folder with server-cert.pem, server-key.pem and ca-cert.pem, as QEMU and nbdkit have it',
+      ).conflicts('tlsPsk'),
     )
     .option('--tls-verify-peer', 'serve only clients with a certificate of the CA in ca-cert.pem')
-    .option('--tls-psk <file>', 'file with pre-shared keys, in lines of the form NAME:HEXKEY')
+    .option('--tls-psk <file>', 'file with pre-shared keys, lines of NAME:HEXKEY as psktool writes them')
 
 /** @throws UsageError */
 export function tlsChoice({ tls, tlsCertificates, tlsVerifyPeer, tlsPsk }: TlsCommandOptions): TlsChoice | undefined {

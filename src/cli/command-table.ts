@@ -1,0 +1,31 @@
+/**
+ * The commands, in the order of `--help`. Each one's code is loaded only when it is the one to run: a program that is
+ * called for every single remap has to start quickly. So a line here is all that a new command needs, and nothing else
+ * of it may be imported by main.ts.
+ */
+import type { Command } from 'commander'
+
+type LoadCommand = () => Promise<Command>
+
+export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
+  format: async () => (await import('./format.js')).formatCommand(),
+  serve: async () => (await import('./serve.js')).serveCommand(),
+  status: async () => (await import('./status.js')).statusCommand(),
+  stats: async () => (await import('./stats.js')).statsCommand(),
+  table: async () => (await import('./table.js')).tableCommand(),
+  remaps: async () => (await import('./remaps.js')).remapsCommand(),
+  add: async () => (await import('./change-remaps.js')).addCommand(),
+  remove: async () => (await import('./change-remaps.js')).removeCommand(),
+  clear: async () => (await import('./change-remaps.js')).clearCommand(),
+  spare: async () => (await import('./spare.js')).spareCommand(),
+  replica: async () => (await import('./replica.js')).replicaCommand(),
+  scrub: async () => (await import('./scrub.js')).scrubCommand(),
+  verify: async () => (await import('./verify.js')).verifyCommand(),
+  demo: async () => (await import('./demo.js')).demoCommand(),
+}
+
+/** The command that `word`, the first argument, names; all of them when it names none, for help and for suggestions. */
+export function loadCommands(word: string | undefined): Promise<Command[]> {
+  const load = word !== undefined && Object.hasOwn(COMMANDS, word) ? COMMANDS[word] : undefined
+  return Promise.all(load ? [load()] : Object.values(COMMANDS).map((loadOne) => loadOne()))
+}
