@@ -1,7 +1,7 @@
 /** Disks that hang under a server with deadlines: its clients are answered, and it stops. */
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { FuseFile, isFuseToBeHad } from '../support/fuse-file.js'
+import { FuseFile, needsFuse } from '../support/fuse-file.js'
 import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { QmpClient } from '../../src/qmp/client.js'
 import { newFolder, newMain, newSpare, pattern, Serve, type ServeFiles } from '../support/cli.js'
@@ -111,7 +111,7 @@ void t.test('a clean stop does not wait for ever for a disk that hangs', async (
   }
 })
 
-const fuse = isFuseToBeHad() ? {} : { skip: 'needs /dev/fuse and nbdfuse' }
+const fuse = needsFuse()
 
 void t.test('a local disk that hangs keeps only those waiting who need it, and not the stop', fuse, async (t) => {
   const folder = newFolder(t)

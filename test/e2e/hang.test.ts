@@ -8,7 +8,7 @@ import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { packageRoot } from '../../src/cli/package-version.js'
 import { NbdClient } from '../../src/nbd/client.js'
 import { MiB } from '../../src/util/units.js'
-import { FuseFile, isFuseToBeHad } from '../support/fuse-file.js'
+import { FuseFile, needsFuse } from '../support/fuse-file.js'
 
 interface Status {
   readonly 'data-plane': string
@@ -57,7 +57,7 @@ void t.test('the control socket answers while the main disk hangs, and the reque
   await client.disconnect()
 })
 
-const fuse = isFuseToBeHad() ? {} : { skip: 'needs /dev/fuse and nbdfuse' }
+const fuse = needsFuse()
 
 void t.test('the control socket answers while the server itself hangs in a call to the main disk', fuse, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'nbd-fuse-'))

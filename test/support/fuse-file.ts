@@ -5,12 +5,24 @@ import { join } from 'node:path'
 import type { Test } from 'tap'
 import { DaemonProcess } from '../../qemu/process.js'
 
-export function isFuseToBeHad(): boolean {
+/** Options of a test: without the kernel's part of FUSE it is skipped. The programs come from Debian packages. */
+export function needsFuse(): { readonly skip?: string } {
   try {
     accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
-    return spawnSync('nbdfuse', ['--version']).status === 0
+    return {}
   } catch {
-    return false
+    return { skip: 'this machine has no /dev/fuse, or not for us' }
+  }
+}
+
+function requirePrograms(): void {
+  for (const [program, debianPackage] of [
+    ['nbdfuse', 'libnbd-bin'],
+    ['fusermount3', 'fuse3'],
+  ] as const) {
+    if (spawnSync(program, ['--version']).status !== 0) {
+      throw new Error(`${program} is missing: install the Debian package ${debianPackage}`)
+    }
   }
 }
 
@@ -26,6 +38,7 @@ export class FuseFile {
 
   /** 32 MiB of zeros in the folder `mount`, which is made. */
   static async start(t: Test, mount: string): Promise<FuseFile> {
+    requirePrograms()
     const path = join(mount, 'main.img')
     mkdirSync(mount)
     const process = await DaemonProcess.start({
