@@ -7,6 +7,7 @@ import type { DataPlane } from './data-plane.js'
 import { healingCommands } from './healing-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
+import { statisticsCommands } from './statistics-commands.js'
 
 /** What the commands act on. */
 export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
@@ -43,27 +44,6 @@ const STATUS = {
   },
 } as const
 
-const STATISTICS = {
-  kind: 'object',
-  members: {
-    reads: { kind: 'size' },
-    writes: { kind: 'size' },
-    flushes: { kind: 'size' },
-    trims: { kind: 'size' },
-    'write-zeroes': { kind: 'size' },
-    'bytes-read': { kind: 'size' },
-    'bytes-written': { kind: 'size' },
-    'remapped-requests': { kind: 'size', description: 'requests near a remapped block' },
-    'main-read-errors': { kind: 'size', description: 'blocks of the main disk that failed to read' },
-    'main-write-errors': { kind: 'size', description: 'blocks of the main disk that failed to write' },
-    'spare-errors': { kind: 'size', description: 'blocks of the spare that failed' },
-    'slow-reads': { kind: 'size', description: 'reads of the main disk that took longer than --slow-read' },
-    'retried-reads': { kind: 'size', description: 'blocks that were read only when tried again' },
-    'failed-requests': { kind: 'size', description: 'requests that were answered with an error' },
-    'uptime-seconds': { kind: 'number' },
-  },
-} as const
-
 export function controlCommands(subject: ControlSubject): CommandTable {
   return {
     'query-status': command({
@@ -71,11 +51,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
       returns: STATUS,
       handler: () => queryStatus(subject),
     }),
-    'query-stats': command({
-      description: 'Counters since the server was started',
-      returns: STATISTICS,
-      handler: () => queryStats(subject),
-    }),
+    ...statisticsCommands(subject),
     ...remapCommands(subject),
     ...spareCommands(subject),
     ...healingCommands(subject),
@@ -112,27 +88,5 @@ async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STAT
       since: client.since.toISOString(),
       'requests-in-flight': client.requestsInFlight,
     })),
-  }
-}
-
-async function queryStats(subject: ControlSubject): Promise<ValueOf<typeof STATISTICS>> {
-  const { startedAt } = await subject.facts
-  const statistics = await subject.statistics()
-  return {
-    reads: statistics.reads,
-    writes: statistics.writes,
-    flushes: statistics.flushes,
-    trims: statistics.trims,
-    'write-zeroes': statistics.writeZeroes,
-    'bytes-read': statistics.bytesRead,
-    'bytes-written': statistics.bytesWritten,
-    'remapped-requests': statistics.remappedRequests,
-    'main-read-errors': statistics.mainReadErrors,
-    'main-write-errors': statistics.mainWriteErrors,
-    'spare-errors': statistics.spareErrors,
-    'slow-reads': statistics.slowReads,
-    'retried-reads': statistics.retriedReads,
-    'failed-requests': statistics.failedRequests,
-    'uptime-seconds': (Date.now() - startedAt.getTime()) / 1000,
   }
 }

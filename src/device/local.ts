@@ -19,6 +19,7 @@ import {
   type ZeroOptions,
 } from './device.js'
 import { HoleFinder } from './hole-finder.js'
+import { lap } from './lap.js'
 import { Pace } from './pace.js'
 import { deviceErrorFrom } from './system-error.js'
 
@@ -91,7 +92,7 @@ export class LocalDevice implements Device {
     } catch (error) {
       return Promise.reject(deviceErrorFrom(error, this.name, 'read', offset, length))
     } finally {
-      this.#reads.called(start, performance.now(), length)
+      called(this.#reads, start, length)
     }
   }
 
@@ -109,7 +110,7 @@ export class LocalDevice implements Device {
     } catch (error) {
       return Promise.reject(deviceErrorFrom(error, this.name, 'write', offset, length))
     } finally {
-      this.#writes.called(start, performance.now(), length)
+      called(this.#writes, start, length)
     }
     return options?.fua ? this.flush() : undefined
   }
@@ -122,7 +123,7 @@ export class LocalDevice implements Device {
     } catch {
       return false
     } finally {
-      this.#reads.called(begin, performance.now(), length)
+      called(this.#reads, begin, length)
     }
   }
 
@@ -134,7 +135,7 @@ export class LocalDevice implements Device {
     } catch {
       return false
     } finally {
-      this.#writes.called(begin, performance.now(), length)
+      called(this.#writes, begin, length)
     }
   }
 
@@ -244,4 +245,11 @@ export class LocalDevice implements Device {
       })
     })
   }
+}
+
+/** A synchronous call of `bytes` has ended. */
+function called(pace: Pace, startMs: number, bytes: number): void {
+  const endMs = performance.now()
+  lap.ms = endMs - startMs
+  pace.called(startMs, endMs, bytes)
 }

@@ -1,12 +1,13 @@
 /**
- * Counters and levels of one serving session, in memory that other threads can read while the thread that counts hangs in
- * a disk. Lengths are bytes.
+ * Counters, levels and latencies of one serving session, in memory that other threads can read while the thread that counts
+ * hangs in a disk. Lengths are bytes.
  *
  * Only one thread writes. The others may read a number that is a moment old, but never half of one: 64-bit machines read
  * and write aligned doubles whole.
  */
+import { HISTOGRAM_LENGTH, LatencyHistogram } from '../util/histogram.js'
 
-const NAMES = [
+export const COUNTERS = [
   'reads',
   'writes',
   'flushes',
@@ -24,9 +25,17 @@ const NAMES = [
   /** Reads of the main disk that took longer than allowed, and blocks that were read only when tried again. */
   'slowReads',
   'retriedReads',
+  /** Blocks that moved to the spare, or on to another block of it, because a disk failed them; of these the weak ones. */
+  'failedBlocks',
+  'weakBlocks',
+  /** Sectors whose content was lost on the way. */
+  'lostSectors',
   /** Requests that were answered with an error. */
   'failedRequests',
-  // Levels: how things are now.
+] as const
+
+/** How things are now. */
+const LEVELS = [
   'remaps',
   'buckets',
   'resizes',
@@ -38,7 +47,15 @@ const NAMES = [
   'shrinkLoad',
 ] as const
 
-export type Statistics = Record<(typeof NAMES)[number], number> & {
+const NAMES = [...COUNTERS, ...LEVELS]
+
+/** Requests whose latency is measured, from the request's arrival at the remapper to its end, successful or not. */
+export const TIMED_OPERATIONS = ['read', 'write', 'flush', 'trim', 'write-zeroes'] as const
+export type TimedOperation = (typeof TIMED_OPERATIONS)[number]
+
+export type Counter = (typeof COUNTERS)[number]
+export type Statistics = Record<Counter | (typeof LEVELS)[number], number> & {
+  readonly latencies: Readonly<Record<TimedOperation, LatencyHistogram>>
   /** What another thread needs for `openStatistics`. */
   readonly memory: SharedArrayBuffer
 }
@@ -46,12 +63,20 @@ export type Statistics = Record<(typeof NAMES)[number], number> & {
 class Shared {
   readonly memory: SharedArrayBuffer
   readonly values: Float64Array
+  readonly latencies: Statistics['latencies']
 
   constructor(memory: SharedArrayBuffer) {
     this.memory = memory
-    this.values = new Float64Array(memory)
+    this.values = new Float64Array(memory, 0, NAMES.length)
+    const latencies = TIMED_OPERATIONS.map((operation, n) => [operation, new LatencyHistogram(histogram(memory, n))])
+    this.latencies = Object.fromEntries(latencies) as Statistics['latencies']
   }
 }
+
+const BYTES = Float64Array.BYTES_PER_ELEMENT
+
+const histogram = (memory: SharedArrayBuffer, n: number): Float64Array =>
+  new Float64Array(memory, (NAMES.length + n * HISTOGRAM_LENGTH) * BYTES, HISTOGRAM_LENGTH)
 
 for (const [index, name] of NAMES.entries()) {
   Object.defineProperty(Shared.prototype, name, {
@@ -65,7 +90,7 @@ for (const [index, name] of NAMES.entries()) {
 }
 
 export const newStatistics = (): Statistics =>
-  openStatistics(new SharedArrayBuffer(NAMES.length * Float64Array.BYTES_PER_ELEMENT))
+  openStatistics(new SharedArrayBuffer((NAMES.length + TIMED_OPERATIONS.length * HISTOGRAM_LENGTH) * BYTES))
 
 /** The statistics that another thread counts in `memory`. */
 export const openStatistics = (memory: SharedArrayBuffer): Statistics => new Shared(memory) as unknown as Statistics

@@ -16,21 +16,22 @@ import {
   type ZeroOptions,
 } from '../device/device.js'
 import { assertInside } from '../device/bounds.js'
+import { lap } from '../device/lap.js'
 import type { SparePool } from '../spare/pool.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
 import type { RangeSet } from '../util/range-set.js'
-import { KiB, mainBlock, MiB, type MainBlock, type SlotNumber } from '../util/units.js'
+import { KiB, mainBlock, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
 import { DataBlocks } from './data-blocks.js'
-import type { RemapEventSink } from './events.js'
+import type { RemapEvents, RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Repair } from './repair.js'
 import type { Replica } from './replica.js'
-import { newStatistics, type Statistics } from './statistics.js'
+import { newStatistics, type Statistics, type TimedOperation } from './statistics.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
 
@@ -58,6 +59,7 @@ export class RemapTarget implements Device {
   readonly table: RemapTable
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
+  readonly #latencies = this.statistics.latencies
   readonly lock = new RangeLock()
   readonly replica: Replica | undefined
   readonly blocks: DataBlocks
@@ -79,6 +81,7 @@ export class RemapTarget implements Device {
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
       this.#updateLevels()
+      if (event === 'REMAP_ADDED') this.#countMoved(data as RemapEvents['REMAP_ADDED'])
       options.emit(event, data)
     }
     this.emit = emit
@@ -120,10 +123,11 @@ export class RemapTarget implements Device {
     if (length === 0) return undefined
     this.statistics.reads++
     this.statistics.bytesRead += length
+    lap.ms = 0
     const place = this.#plainPlace(offset, length, 'shared')
-    if (place === undefined) return this.#readUnderLock(offset, into)
+    if (place === undefined) return this.#timed('read', this.#readUnderLock(offset, into))
     const pending = place === MAIN ? this.main.read(offset, into) : this.#readSpare(place, offset, into)
-    return pending === undefined ? undefined : this.#readUnderLock(offset, into, pending)
+    return this.#timed('read', pending && this.#readUnderLock(offset, into, pending))
   }
 
   write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
@@ -133,11 +137,12 @@ export class RemapTarget implements Device {
     if (this.readOnly) return this.#refuseReadOnly('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
+    lap.ms = 0
     const place = this.placement.inDoubt.size > 0 ? undefined : this.#plainPlace(offset, length, 'exclusive')
-    if (place === undefined) return this.#writeUnderLock(offset, length, chunks, options)
-    if (place !== MAIN) return this.#writeSpare(place, offset, length, chunks, options)
+    if (place === undefined) return this.#timed('write', this.#writeUnderLock(offset, length, chunks, options))
+    if (place !== MAIN) return this.#timed('write', this.#writeSpare(place, offset, length, chunks, options))
     const pending = this.main.write(offset, chunks, options)
-    return pending === undefined ? undefined : this.#writeUnderLock(offset, length, chunks, options, pending)
+    return this.#timed('write', pending && this.#writeUnderLock(offset, length, chunks, options, pending))
   }
 
   /** A request that lies in one place. What goes wrong is left to `read` and `write`. */
@@ -149,7 +154,11 @@ export class RemapTarget implements Device {
     // Counted first: the disk may hang.
     statistics.reads++
     statistics.bytesRead += length
-    if (this.#placeReadNow(place, offset, into, start, length)) return true
+    lap.ms = 0
+    if (this.#placeReadNow(place, offset, into, start, length)) {
+      this.#latencies.read.record(lap.ms)
+      return true
+    }
     statistics.reads--
     statistics.bytesRead -= length
     if (place !== MAIN) statistics.remappedRequests--
@@ -164,7 +173,11 @@ export class RemapTarget implements Device {
     const { statistics } = this
     statistics.writes++
     statistics.bytesWritten += length
-    if (this.#placeWriteNow(place, offset, from, start, length)) return true
+    lap.ms = 0
+    if (this.#placeWriteNow(place, offset, from, start, length)) {
+      this.#latencies.write.record(lap.ms)
+      return true
+    }
     statistics.writes--
     statistics.bytesWritten -= length
     if (place !== MAIN) statistics.remappedRequests--
@@ -173,7 +186,8 @@ export class RemapTarget implements Device {
 
   flush(): Completion {
     this.statistics.flushes++
-    return this.#counted(all([this.main.flush(), this.pool.flush()]))
+    lap.ms = 0
+    return this.#timed('flush', this.#counted(all([this.main.flush(), this.pool.flush()])))
   }
 
   trim(offset: number, length: number, options?: WriteOptions): Completion {
@@ -181,9 +195,10 @@ export class RemapTarget implements Device {
     if (length === 0) return undefined
     if (this.readOnly) return this.#refuseReadOnly('trim', offset, length)
     this.statistics.trims++
-    return this.#underLock('exclusive', offset, length, () =>
-      all(this.#split(offset, length).map((piece) => this.#trimPiece(piece, options?.fua ?? false))),
-    )
+    lap.ms = 0
+    const trim = (): Promise<void> =>
+      all(this.#split(offset, length).map((piece) => this.#trimPiece(piece, options?.fua ?? false)))
+    return this.#timed('trim', this.#underLock('exclusive', offset, length, trim))
   }
 
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
@@ -191,7 +206,9 @@ export class RemapTarget implements Device {
     if (length === 0) return undefined
     if (this.readOnly) return this.#refuseReadOnly('write-zeroes', offset, length)
     this.statistics.writeZeroes++
-    return this.#underLock('exclusive', offset, length, () => this.#writeZeroes(offset, length, options ?? {}))
+    lap.ms = 0
+    const write = (): Promise<void> => this.#writeZeroes(offset, length, options ?? {})
+    return this.#timed('write-zeroes', this.#underLock('exclusive', offset, length, write))
   }
 
   /**
@@ -269,6 +286,15 @@ export class RemapTarget implements Device {
     this.statistics.freeBlocks = this.pool.free
     this.statistics.spareBlocks = this.pool.total
     Object.assign(this.statistics, this.table.settings)
+  }
+
+  /** What an operator moves says nothing of the disks. */
+  #countMoved({ reason, sectors, 'lost-sectors': lost }: RemapEvents['REMAP_ADDED']): void {
+    if (reason === 'operator' || reason === 'spare-removed') return
+    const blocks = (sectors * SECTOR_SIZE) / this.pool.blockSize
+    this.statistics.failedBlocks += blocks
+    if (reason === 'weak') this.statistics.weakBlocks += blocks
+    this.statistics.lostSectors += lost
   }
 
   /** Closes all disks, and the replica. To say that the stop was a clean one is the business of `Pair`. */
@@ -367,6 +393,21 @@ export class RemapTarget implements Device {
     } finally {
       release()
     }
+  }
+
+  /** Records how long the request takes, or took if it is done already: then the disk has looked at the clock. */
+  #timed(operation: TimedOperation, request: Completion): Completion {
+    const latencies = this.#latencies[operation]
+    if (request === undefined) {
+      latencies.record(lap.ms)
+      return undefined
+    }
+    const startMs = performance.now() - lap.ms
+    const record = (): void => {
+      latencies.record(performance.now() - startMs)
+    }
+    request.then(record, record)
+    return request
   }
 
   async #counted(request: Promise<void>): Promise<void> {

@@ -5,6 +5,7 @@ import { writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import type { StatisticsReply } from '../../src/control/statistics-commands.js'
 import { HEADER_OFFSETS } from '../../src/spare/format.js'
 import { MiB, sector } from '../../src/util/units.js'
 import { FaultInjector } from '../../qemu/faults.js'
@@ -78,7 +79,7 @@ void t.test('stats: the counters of what was done', async (t) => {
   await client.flush()
   await client.trim(MiB, 65_536)
   await client.writeZeroes(2 * MiB, 65_536)
-  const stats = await saysJson<Record<string, number>>(t, 'stats', ...control)
+  const stats = await saysJson<StatisticsReply>(t, 'stats', ...control)
   t.match(stats, {
     reads: 3,
     'bytes-read': 1536,
@@ -91,9 +92,21 @@ void t.test('stats: the counters of what was done', async (t) => {
     'main-write-errors': 0,
     'failed-requests': 0,
   })
+  for (const { operation, count, histogram, ...figures } of stats.latency) {
+    t.equal(count, operation === 'write' ? 5 : operation === 'read' ? 3 : 1, operation)
+    t.equal(
+      histogram.reduce((sum, bucket) => sum + bucket.count, 0),
+      count,
+    )
+    const { 'p50-us': p50, 'p90-us': p90, 'p99-us': p99, 'p999-us': p999, 'max-us': max, 'mean-us': mean } = figures
+    t.ok(0 < p50 && p50 <= p90 && p90 <= p99 && p99 <= p999 && p999 <= max, JSON.stringify(figures))
+    t.ok(0 < mean && mean <= max)
+  }
+  const { latency, ...counters } = stats
   const text = await says(t, 'stats', ...control)
-  for (const name of Object.keys(stats)) t.match(text, new RegExp(`^${name} +[\\d.]+$`, 'm'))
+  for (const name of Object.keys(counters)) t.match(text, new RegExp(`^${name} +[\\d.]+$`, 'm'))
   t.match(text, /^writes +5$/m)
+  for (const { operation } of latency) t.match(text, new RegExp(`^${operation}( +[\\d.]+){7}$`, 'm'))
   await client.disconnect()
 })
 

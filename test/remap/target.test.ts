@@ -1,7 +1,18 @@
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
+import { addRemaps, batchOf } from '../../src/remap/admin.js'
 import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
-import { answer, badSectors, createRig, onlySpare, pattern, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
+import {
+  answer,
+  badSectors,
+  createRig,
+  onlySpare,
+  pattern,
+  POLICY,
+  readFrom,
+  spareOffsetOf,
+  type Rig,
+} from '../support/rig.js'
 import { seededRandom } from '../support/random.js'
 
 const BLOCK = 4096
@@ -368,4 +379,19 @@ void t.test('overlapping requests take effect in the order in which they came', 
   const seen = readFrom(rig.target, 2 * BLOCK - 19, BLOCK)
   await Promise.all(requests.map((request) => answer(() => request)))
   t.same(await seen, Buffer.alloc(BLOCK, 19))
+})
+
+void t.test('what a disk failed is counted, and what an operator moves is not', async (t) => {
+  const rig = await createRig()
+  rig.main.add(badSectors(['write'], 2 * SECTORS, 2 * SECTORS), badSectors(['read'], 8 * SECTORS + 1))
+  await rig.target.write(0, fill(1, 8 * BLOCK))
+  await t.rejects(answer(() => rig.target.read(8 * BLOCK, Buffer.alloc(BLOCK))))
+  t.match(rig.target.statistics, { failedBlocks: 3, weakBlocks: 0, lostSectors: 1 })
+  await rig.target.moveWeak(mainBlock(20))
+  const counted = { failedBlocks: 4, weakBlocks: 1, lostSectors: 1 }
+  t.match(rig.target.statistics, counted)
+  const batch = batchOf(rig.target, { mainSector: 30 * SECTORS, sectors: SECTORS })
+  await addRemaps(rig.target, batch, { copy: true, skipRemapped: false, policy: POLICY })
+  t.equal(rig.target.table.count, 5)
+  t.match(rig.target.statistics, counted)
 })
