@@ -21,6 +21,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   replica: async () => (await import('./replica.js')).replicaCommand(),
   scrub: async () => (await import('./scrub.js')).scrubCommand(),
   verify: async () => (await import('./verify.js')).verifyCommand(),
+  completion: async () => (await import('./completion.js')).completionCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),
 }
 
