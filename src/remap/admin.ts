@@ -55,12 +55,13 @@ export async function addRemaps(target: RemapTarget, batch: RemapBatch, options:
   const changing = copy ? undefined : target.replica
   const parts = { main, blocks: target.blocks, table, placement, policy, changing }
   const isQuiet = blocks.count > RANGES_TOLD_MAX
+  const { goOn } = target.relocations
   const adding = new Adding(parts, { batch, blocks, isQuiet })
   await alone(target, batch, blocks, async () => {
     const progress = new Progress(target.emit, 'add', blocks.size)
     try {
       await adding.reserve()
-      await relocate({ lock, blocks, mover: adding, hold: 'shared', copies: copy, progress })
+      await relocate({ lock, blocks, mover: adding, hold: 'shared', copies: copy, progress, goOn })
     } catch (error) {
       throw explain(error, adding.added, 'are remapped')
     } finally {
@@ -99,6 +100,7 @@ export async function clearRemaps(target: RemapTarget): Promise<Removed> {
 async function moveBack(target: RemapTarget, batch: RemapBatch, blocks: RangeSet, keepsBad: boolean): Promise<Removed> {
   const { lock, main, table, placement } = target
   const isQuiet = blocks.count > RANGES_TOLD_MAX
+  const { goOn } = target.relocations
   const errorAt = (block: number, problem: string): RemapRequestError =>
     batch.errorAt(block, `main sector ${sectorOf(target, block)}: ${problem}`)
   const parts = { main, blocks: target.blocks, table, placement }
@@ -106,7 +108,7 @@ async function moveBack(target: RemapTarget, batch: RemapBatch, blocks: RangeSet
   await alone(target, batch, blocks, async () => {
     const progress = new Progress(target.emit, 'remove', blocks.size)
     try {
-      await relocate({ lock, blocks, mover: removing, hold: 'exclusive', copies: true, progress })
+      await relocate({ lock, blocks, mover: removing, hold: 'exclusive', copies: true, progress, goOn })
     } catch (error) {
       throw explain(error, removing.removed, 'are back on the main disk')
     }
@@ -131,28 +133,14 @@ async function alone(
   blocks: RangeSet,
   action: () => Promise<void>,
 ): Promise<void> {
-  for (const other of target.relocating) {
-    const common = firstCommon(blocks, other)
-    if (common === undefined) continue
+  const common = target.relocations.firstCommon(blocks)
+  if (common !== undefined) {
     throw batch.errorAt(
       common,
       `main sector ${sectorOf(target, common)} is being moved by another request: try again when it is done`,
     )
   }
-  target.relocating.add(blocks)
-  try {
-    await action()
-  } finally {
-    target.relocating.delete(blocks)
-  }
-}
-
-function firstCommon(a: RangeSet, b: RangeSet): number | undefined {
-  for (const { start, end } of a.pieces()) {
-    if (!b.overlaps(start, end)) continue
-    for (let block = start; block < end; block++) if (b.indexOf(block) >= 0) return block
-  }
-  return undefined
+  await target.relocations.run(blocks, action)
 }
 
 /** @throws RemapRequestError when one is remapped, unless those are skipped */

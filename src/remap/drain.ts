@@ -54,15 +54,16 @@ export class Drain {
   }
 
   /**
-   * Resolves when nothing in force is left on the spare, and no request that was under way can put anything there.
+   * Resolves when nothing in force is left on the spare, and nobody who has taken a slot there before can use it any more:
+   * neither a request that was under way nor an operator.
    * @throws DrainError
    */
   async run(): Promise<void> {
     try {
       await this.#pass()
-      const { lock, pool, size } = this.#target
-      const release = await lock.exclusive(0, Math.ceil(size / pool.blockSize))
-      release()
+      const { lock, relocations } = this.#target
+      await relocations.settled()
+      await lock.settled()
       await this.#pass()
     } catch (error) {
       this.member.isDraining = false

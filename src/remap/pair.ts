@@ -165,6 +165,7 @@ export class Pair {
   /** The disks of the spares by uuid, to know one again. */
   readonly #disks = new Map<string, NamedDisk>()
   readonly #removals = new Map<Member, Removal>()
+  #isClosing = false
 
   private constructor(target: RemapTarget, main: OpenedDisk, spares: readonly FoundSpare[], options: OpenPairOptions) {
     this.target = target
@@ -221,7 +222,7 @@ export class Pair {
    * @throws RefusedError, UsageError, Error; then it is no member
    */
   async addSpare(location: string, force: boolean): Promise<Member> {
-    this.#refuseReadOnly()
+    this.#refuseUnlessServing()
     this.#refuseMember({ name: location, sameness: samenessOf(location) })
     return this.addOpened(await openDisk(location, { readOnly: false, log: this.#options.log }), force)
   }
@@ -231,7 +232,7 @@ export class Pair {
     const { pool } = this.target
     const { emit, log } = this.#options
     try {
-      this.#refuseReadOnly()
+      this.#refuseUnlessServing()
       this.#refuseMember(named(disk))
       const member = await pool.add(disk.device, placeOf(disk), force)
       this.#disks.set(member.uuid, named(disk))
@@ -256,7 +257,7 @@ export class Pair {
    * @throws RefusedError when it cannot leave
    */
   removeSpare(member: Member): Removal {
-    this.#refuseReadOnly()
+    this.#refuseUnlessServing()
     const drain = new Drain(this.target, member, this.#options.policy)
     const done = this.#finishRemoval(drain).finally(() => this.#removals.delete(member))
     const removal = { drain, done }
@@ -295,8 +296,9 @@ export class Pair {
    */
   async close(): Promise<void> {
     const { target } = this
+    this.#isClosing = true
     try {
-      await this.#stopRemovals()
+      await Promise.all([this.#stopRemovals(), target.relocations.stop(), target.pool.settled()])
       if (!target.readOnly) {
         await target.flush()
         await target.pool.markClean(await identify(this.#main))
@@ -317,7 +319,8 @@ export class Pair {
     await Promise.allSettled(removals.map(({ done }) => done))
   }
 
-  #refuseReadOnly(): void {
+  #refuseUnlessServing(): void {
+    if (this.#isClosing) throw new RefusedError('the server is stopping')
     if (this.target.readOnly) throw new RefusedError('the pair is served read-only')
   }
 

@@ -43,6 +43,8 @@ export interface RelocationOptions {
   /** False: there is nothing to copy. */
   readonly copies: boolean
   readonly progress: Progress
+  /** Throws when there is to be no further step. */
+  readonly goOn: () => void
 }
 
 /** Blocks that are copied in one piece. */
@@ -75,8 +77,10 @@ export async function relocate(options: RelocationOptions): Promise<void> {
   }
 }
 
-async function copyAll({ lock, blocks, mover, progress }: RelocationOptions, dirty: DirtyBlocks, pacer: Pacer) {
+async function copyAll(options: RelocationOptions, dirty: DirtyBlocks, pacer: Pacer): Promise<void> {
+  const { lock, blocks, mover, progress, goOn } = options
   const copyUnderLock = async ({ first, count, index }: Run): Promise<void> => {
+    goOn()
     const release = await lock.shared(first, first + count)
     try {
       dirty.clear(index, count)
@@ -97,13 +101,14 @@ async function copyAll({ lock, blocks, mover, progress }: RelocationOptions, dir
 }
 
 async function changeOver(
-  { lock, blocks, mover, hold }: RelocationOptions,
+  { lock, blocks, mover, hold, goOn }: RelocationOptions,
   dirty: DirtyBlocks,
   from: number,
   to: number,
 ): Promise<void> {
   const release = await lock.claim(blocks.part(from, to), hold)
   try {
+    goOn()
     const hadRest = dirty.count > 0
     for (const run of dirty.runs(from, to)) {
       dirty.clear(run.index, run.count)

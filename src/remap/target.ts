@@ -21,7 +21,6 @@ import type { SparePool } from '../spare/pool.js'
 import { chunksLength, sliceChunks, zeroChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
-import type { RangeSet } from '../util/range-set.js'
 import { KiB, mainBlock, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
 import { DataBlocks } from './data-blocks.js'
 import type { RemapEvents, RemapEventSink } from './events.js'
@@ -29,6 +28,7 @@ import { allocationExtents, stateExtents, type StateExtent, type StatePlacements
 import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
+import { Relocations } from './relocations.js'
 import { Repair } from './repair.js'
 import type { Replica } from './replica.js'
 import { newStatistics, type Statistics, type TimedOperation } from './statistics.js'
@@ -64,8 +64,7 @@ export class RemapTarget implements Device {
   readonly replica: Replica | undefined
   readonly blocks: DataBlocks
   readonly emit: RemapEventSink
-  /** What operators are moving at the moment, see `admin.ts`. */
-  readonly relocating = new Set<RangeSet>()
+  readonly relocations = new Relocations()
   readonly #repair: Repair
   readonly #placements: StatePlacements
   readonly #log: Log

@@ -464,6 +464,11 @@ export class SparePool {
     return fitted(members, this.#record.removed)
   }
 
+  /** Resolves when changes of membership and of notes that are under way have ended. */
+  settled(): Promise<void> {
+    return this.#changing
+  }
+
   #oneAtATime<T>(change: () => Promise<T>): Promise<T> {
     const step = this.#changing.then(change)
     this.#changing = step.then(

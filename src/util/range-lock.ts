@@ -21,6 +21,12 @@ interface Watcher {
   readonly told: (start: number, end: number) => void
 }
 
+/** Waits for the end of these claims, and holds up none. */
+interface Settling {
+  readonly left: Set<Claim>
+  readonly resolve: () => void
+}
+
 interface Waiter {
   readonly claim: Claim
   readonly grant: (release: Release) => void
@@ -40,6 +46,7 @@ const conflicts = (a: Claim, b: Claim): boolean =>
 export class RangeLock {
   readonly #held = new Set<Claim>()
   readonly #watchers = new Set<Watcher>()
+  readonly #settling = new Set<Settling>()
   #waiting: Waiter[] = []
 
   /** Number of claims that hold or wait for a range. */
@@ -65,6 +72,12 @@ export class RangeLock {
   /** Claims all members, together. */
   claim(members: RangeSet, mode: 'shared' | 'exclusive'): Release | Promise<Release> {
     return this.#acquire({ start: members.start, end: members.end, exclusive: mode === 'exclusive', members })
+  }
+
+  /** Resolves when all that hold a range now have given it back; nobody waits for that. */
+  settled(): Promise<void> {
+    if (this.#held.size === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#settling.add({ left: new Set(this.#held), resolve }))
   }
 
   /** Has `told` called with every exclusive claim of a range that touches `members`, as soon as it holds. @returns ends that */
@@ -100,7 +113,17 @@ export class RangeLock {
     if (claim.exclusive && claim.members === undefined) this.#tellWatchers(claim)
     return () => {
       this.#held.delete(claim)
+      if (this.#settling.size > 0) this.#tellSettling(claim)
       if (this.#waiting.length > 0) this.#grantWaiting()
+    }
+  }
+
+  #tellSettling(claim: Claim): void {
+    for (const settling of this.#settling) {
+      settling.left.delete(claim)
+      if (settling.left.size > 0) continue
+      this.#settling.delete(settling)
+      settling.resolve()
     }
   }
 

@@ -34,7 +34,7 @@ const placesOf = async (target: RemapTarget): Promise<number[][]> =>
 async function assertUntouched(t: Test, { target }: Rig, free: number): Promise<void> {
   t.same(await remapsOf(target), [])
   t.equal(target.pool.free, free)
-  t.equal(target.relocating.size, 0)
+  t.equal(target.relocations.size, 0)
   t.equal(target.lock.size, 0)
 }
 
@@ -303,7 +303,7 @@ void t.test('of two requests for the same blocks the second is refused while the
   const rig = await createRig({ mainSize: 4 * MiB, spareSize: 16 * MiB })
   const { target } = rig
   const first = add(rig, { mainSector: 0, sectors: 4096 })
-  while (target.relocating.size === 0) await new Promise((resolve) => setImmediate(resolve))
+  while (target.relocations.size === 0) await new Promise((resolve) => setImmediate(resolve))
   await t.rejects(
     addAll(rig, [
       { mainSector: 4000, sectors: 8, line: 1 },

@@ -153,3 +153,20 @@ void t.test('a watcher is told of exclusive claims in its ranges once they are h
   t.same(told.length, 2)
   t.equal(lock.isFree(0, 11, 'exclusive'), true)
 })
+
+void t.test('who waits for the holders of now holds nobody up', async (t) => {
+  const lock = new RangeLock()
+  await lock.settled()
+  const first = granted(lock.shared(0, 10))
+  const second = granted(lock.exclusive(20, 30))
+  let isSettled = false
+  const settled = lock.settled().then(() => (isSettled = true))
+  const later = granted(lock.exclusive(10, 20))
+  first()
+  await Promise.resolve()
+  t.notOk(isSettled)
+  second()
+  await settled
+  later()
+  t.equal(lock.size, 0)
+})
