@@ -13,7 +13,7 @@ import { statisticsCommands } from './statistics-commands.js'
 export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
 
 const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
-const STATUS = {
+export const STATUS = {
   kind: 'object',
   members: {
     status: { kind: 'enum', values: ['running'] },
@@ -44,6 +44,9 @@ const STATUS = {
   },
 } as const
 
+/** What `query-status` returns. */
+export type ServerStatus = ValueOf<typeof STATUS>
+
 export function controlCommands(subject: ControlSubject): CommandTable {
   return {
     'query-status': command({
@@ -64,7 +67,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
   }
 }
 
-async function queryStatus(subject: ControlSubject): Promise<ValueOf<typeof STATUS>> {
+async function queryStatus(subject: ControlSubject): Promise<ServerStatus> {
   const { main, ...facts } = await subject.facts
   const state = await subject.state()
   const { remaps } = await subject.statistics()

@@ -53,7 +53,7 @@ const REMOVED = {
   },
 } as const
 
-const TABLE = {
+export const TABLE = {
   kind: 'object',
   members: {
     remaps: { kind: 'size' },
@@ -65,6 +65,9 @@ const TABLE = {
     'shrink-load': { kind: 'size' },
   },
 } as const
+
+/** What `query-remap-table` returns. */
+export type RemapTable = ValueOf<typeof TABLE>
 
 const APPENDED = {
   kind: 'object',
@@ -100,7 +103,7 @@ export type Removed = ValueOf<typeof REMOVED>
 export type Appended = ValueOf<typeof APPENDED>
 
 export function remapCommands(subject: Pick<DataPlane, 'statistics' | 'ask'>): Record<string, Command> {
-  const table = async (): Promise<ValueOf<typeof TABLE>> => {
+  const table = async (): Promise<RemapTable> => {
     const { remaps, buckets, resizes, bucketsMin, growLoad, shrinkLoad } = await subject.statistics()
     const load = Math.floor((remaps * 100) / buckets)
     return {

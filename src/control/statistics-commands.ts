@@ -29,7 +29,7 @@ const LATENCY = {
   },
 } as const
 
-const STATISTICS = {
+export const STATISTICS = {
   kind: 'object',
   members: {
     reads: { kind: 'size' },

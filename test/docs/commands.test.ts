@@ -8,6 +8,7 @@ import { EXIT } from '../../src/cli/exit.js'
 import { commandsMarkdown, fullName, withCommandList } from '../../src/cli/manual/markdown.js'
 import { allCommands, exitCodesOf, leavesOf, referenceOf } from '../../src/cli/manual/reference.js'
 import { manPages } from '../../src/cli/manual/roff.js'
+import { statusSchema } from '../../src/cli/manual/status-schema.js'
 import { loadProgram } from '../../src/cli/program.js'
 import { ROOT } from '../support/documents.js'
 
@@ -16,11 +17,12 @@ const pages = manPages(program, '1.2.3')
 
 const assertCurrent = (t: Test, path: string, wanted: (text: string) => string): void => {
   const text = readFileSync(join(ROOT, path), 'utf8')
-  t.ok(text === wanted(text), `${path} says what --help says; else run \`npm run docs\``)
+  t.ok(text === wanted(text), `${path} is up to date; else run \`npm run docs\``)
 }
 
-void t.test('docs/COMMANDS.md and the list in README.md are up to date', (t) => {
+void t.test('docs/COMMANDS.md, docs/status.schema.json and the list in README.md are up to date', (t) => {
   assertCurrent(t, 'docs/COMMANDS.md', () => commandsMarkdown(program))
+  assertCurrent(t, 'docs/status.schema.json', () => `${JSON.stringify(statusSchema(), null, 2)}\n`)
   assertCurrent(t, 'README.md', (text) => withCommandList(text, program))
   t.end()
 })

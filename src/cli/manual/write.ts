@@ -1,6 +1,6 @@
 /**
  * Writes the documents that are made from the definitions of the commands. `npm run docs` has it write docs/COMMANDS.md,
- * the list of commands in README.md and the man pages; every build the man pages alone, with the argument `man`.
+ * docs/status.schema.json, the list of commands in README.md and the man pages; every build the man pages alone, with the argument `man`.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -9,6 +9,7 @@ import { loadProgram } from '../program.js'
 import { commandsMarkdown, withCommandList } from './markdown.js'
 import { referenceOf } from './reference.js'
 import { manPages } from './roff.js'
+import { statusSchema } from './status-schema.js'
 
 const program = referenceOf(await loadProgram())
 const folder = join(packageRoot(), 'dist/man')
@@ -19,5 +20,6 @@ for (const { file, text } of manPages(program, packageVersion())) await writeFil
 if (process.argv[2] !== 'man') {
   const readme = join(packageRoot(), 'README.md')
   await writeFile(join(packageRoot(), 'docs/COMMANDS.md'), commandsMarkdown(program))
+  await writeFile(join(packageRoot(), 'docs/status.schema.json'), `${JSON.stringify(statusSchema(), null, 2)}\n`)
   await writeFile(readme, withCommandList(await readFile(readme, 'utf8'), program))
 }
