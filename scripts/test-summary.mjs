@@ -4,10 +4,14 @@
  *
  * What is counted are assertions. A test that fails without a failed assertion (it crashed, timed out, or had none)
  * counts as one failure, so no failure can hide;
- * nor does a run without any test pass.
+ * nor does a run without any test pass. Environment: with SHOW_COMMENTS comments are printed as they come, not only those of
+ * what failed.
  */
 import { inspect } from 'node:util'
 import { Parser } from 'tap-parser'
+
+/** Long runs say how they are getting on. */
+const showsComments = process.env['SHOW_COMMENTS'] !== undefined
 
 class Count {
   passed = 0
@@ -55,7 +59,9 @@ function count(parser, path, ended) {
   })
   parser.on('extra', (text) => total.report.push(indent(text)))
   parser.on('comment', (text) => {
-    if (!/^# (Subtest|time=|\{ total)/.test(text)) total.report.push(indent(text))
+    if (/^# (Subtest|time=|\{ total)/.test(text)) return
+    if (showsComments) console.log(text.trimEnd())
+    else total.report.push(indent(text))
   })
   parser.on('bailout', (reason) => {
     total.failed++

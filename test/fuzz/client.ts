@@ -2,6 +2,7 @@
  * Clients that misbehave: they send a session in pieces, read the answers or do not, and leave as they like, also half-way
  * through a header, a payload or a TLS handshake.
  */
+import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import * as nbd from '../../src/nbd/protocol.js'
@@ -81,8 +82,29 @@ async function sendAndLeave(client: RawClient, random: Random, session: Buffer):
     at = next
     if (random.chance(20)) await new Promise((resolve) => setImmediate(resolve))
   }
-  if (random.chance(70)) await new Promise((resolve) => socket.write('', resolve))
-  if (random.chance(65)) socket.end()
-  else socket.destroy()
+  if (random.chance(70)) await allTaken(socket)
+  const way = random.below(20)
+  if (way < 13) socket.end()
+  else if (way < 16) socket.destroy()
+  else reset(socket)
   socket.resume()
+}
+
+/** Who reads no answers may never get rid of what it sends, and gives up some time. */
+const PATIENCE_MS = 300
+
+function allTaken(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const patience = setTimeout(resolve, PATIENCE_MS)
+    socket.write('', () => {
+      clearTimeout(patience)
+      resolve()
+    })
+  })
+}
+
+/** Over TCP, what is under way in either direction is lost. */
+function reset(socket: Socket): void {
+  if (socket instanceof tls.TLSSocket || socket.remotePort === undefined) socket.destroy()
+  else socket.resetAndDestroy()
 }

@@ -22,6 +22,8 @@ const NOT_LAST = [3, 4, 6, 8, 9, 10, 11, 12, 2 ** 31]
 const EDGES = [0, 1, 2, 27, 28, 31, 32, 511, 512, 4096, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]
 
 export class SessionMaker {
+  /** Requests in all sessions so far, as they were before any damage. */
+  requests = 0
   readonly #random: Random
   readonly #target: Target
   /** An earlier one, to splice with. */
@@ -57,9 +59,7 @@ export class SessionMaker {
   #fromOptions(): Buffer[] {
     const random = this.#random
     const style = random.chance(40) ? 'extended' : 'compact'
-    const parts = random.chance(40)
-      ? [this.#options(() => (random.chance(90) ? random.below(13) : random.uint32()))]
-      : []
+    const parts = random.chance(40) ? [this.#options(() => this.#anyOption())] : []
     parts.push(...this.#negotiation(style))
     if (random.chance(10)) return parts
     const name = random.chance(90) ? this.#target.exportName : this.#name()
@@ -68,6 +68,13 @@ export class SessionMaker {
     for (let i = random.below(20); i > 0; i--) parts.push(this.#request(style))
     if (random.chance(30)) parts.push(nbd.encodeRequest({ flags: 0, type: nbd.NBD_CMD_DISC, cookie: 0n, ...NOWHERE }))
     return parts
+  }
+
+  /** Most of them leave the rest of the session its meaning. */
+  #anyOption(): number {
+    const random = this.#random
+    if (random.chance(85)) return random.pick(NOT_LAST)
+    return random.chance(90) ? random.below(13) : random.uint32()
   }
 
   /** What a decent client would send first. */
@@ -106,6 +113,7 @@ export class SessionMaker {
 
   #length(): number {
     const { size } = this.#target
+    if (this.#random.chance(50)) return this.#random.below(this.#random.pick([600, 5000, 70_000]))
     return this.#random.pick([0, 1, 511, 512, 4096, 70_000, MiB, size - 1, size, size + 1, 2 ** 31, 2 ** 32 - 1])
   }
 
@@ -118,6 +126,7 @@ export class SessionMaker {
 
   #request(style: Style): Buffer {
     const random = this.#random
+    this.requests++
     const type = random.chance(90) ? random.pick([0, 1, 3, 4, 5, 6, 7, 8]) : random.pick([2, 9, random.below(65536)])
     const bits = random.chance(60) ? 0 : random.pick([1, 2, 4, 8, 16, 32, 3, 19, random.below(65536)])
     const offset = random.chance(70) ? random.below(this.#target.size) : random.pick([this.#length(), 2 ** 52, 2 ** 60])

@@ -86,8 +86,8 @@ export async function cli(t: Test, ...args: string[]): Promise<Exit & { stdout: 
 }
 
 /** Removed when the test ends, with a path that is short enough for sockets. */
-export function newFolder(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'nbdr-'))
+export function newFolder(t: Test, parent = tmpdir()): string {
+  const folder = mkdtempSync(join(parent, 'nbdr-'))
   t.teardown(() => {
     rmSync(folder, { recursive: true, force: true })
   })
@@ -125,8 +125,7 @@ export interface PairFiles {
   readonly spare: string
 }
 
-export function newPair(t: Test): PairFiles {
-  const folder = newFolder(t)
+export function newPair(t: Test, folder = newFolder(t)): PairFiles {
   return { folder, main: newMain(folder), spare: newSpare(folder) }
 }
 
@@ -174,7 +173,7 @@ export interface ServeFiles {
   readonly spare: string
 }
 
-/** `nbd-remap serve` on sockets in its folder. */
+/** `nbd-remap serve` on sockets in its folder, or with `--listen` among the arguments on TCP. */
 export class Serve extends Program {
   readonly socketPath: string
   readonly controlPath: string
@@ -182,8 +181,8 @@ export class Serve extends Program {
   private constructor(t: Test, { folder, main, spare }: ServeFiles, args: readonly string[], name: string) {
     const socketPath = join(folder, `${name}.sock`)
     const controlPath = join(folder, `${name}.qmp`)
-    const sockets = ['--socket', socketPath, '--control', controlPath]
-    super(t, ['serve', '--main', main, '--spare', spare, ...sockets, ...args])
+    const socket = args.includes('--listen') ? [] : ['--socket', socketPath]
+    super(t, ['serve', '--main', main, '--spare', spare, ...socket, '--control', controlPath, ...args])
     this.socketPath = socketPath
     this.controlPath = controlPath
   }

@@ -80,9 +80,11 @@ export class RawClient {
     socket.once('close', ended)
   }
 
-  static connect(path: string): Promise<RawClient> {
+  /** @param to a unix socket, or a TCP port of this machine */
+  static connect(to: string | number): Promise<RawClient> {
+    const address = typeof to === 'string' ? { path: to } : { host: '127.0.0.1', port: to }
     return new Promise((resolve, reject) => {
-      const socket = net.connect({ path, allowHalfOpen: true }, () => {
+      const socket = net.connect({ ...address, allowHalfOpen: true }, () => {
         resolve(new RawClient(socket))
       })
       socket.once('error', reject)
