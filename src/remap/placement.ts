@@ -14,6 +14,7 @@ import type { Slot } from '../spare/format.js'
 import type { CommitFailure, Member, SparePool } from '../spare/pool.js'
 import type { SlotUpdate } from '../spare/slots.js'
 import type { Log } from '../util/log.js'
+import { Pacer } from '../util/pacer.js'
 import { mainBlock, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
 import type { RemapEvents, RemapEventSink } from './events.js'
 import { judge } from './policy.js'
@@ -151,8 +152,12 @@ export class Placement {
   /** @returns those that need another place */
   async #placeSome(remaps: readonly NewRemap[], attempt: Attempt): Promise<NewRemap[]> {
     const placed: Placed[] = []
+    const pacer = new Pacer()
     try {
-      for (const remap of remaps) placed.push({ remap, slot: await this.#writeContent(remap, attempt) })
+      for (const remap of remaps) {
+        placed.push({ remap, slot: await this.#writeContent(remap, attempt) })
+        await pacer.pause()
+      }
     } catch (error) {
       this.#pool.release(placed.map(({ slot }) => slot))
       throw error
@@ -172,9 +177,11 @@ export class Placement {
   }
 
   async #inForce(placed: readonly Placed[], { isQuiet }: Attempt): Promise<void> {
+    const pacer = new Pacer()
     for (const { remap, slot } of placed) {
       this.#table.set(remap.block, slot)
       this.inDoubt.delete(remap.block)
+      await pacer.pause()
     }
     if (!isQuiet) for (const run of joinNeighbours(placed)) this.#emitAdded(run)
     if (placed.length > 0) this.reportLevel()
@@ -216,7 +223,11 @@ export class Placement {
    */
   async remove(remaps: readonly OldRemap[], isQuiet = false): Promise<void> {
     if (remaps.length === 0) return
-    for (const { block } of remaps) this.#table.delete(block)
+    const pacer = new Pacer()
+    for (const { block } of remaps) {
+      this.#table.delete(block)
+      await pacer.pause()
+    }
     const failures = await this.#pool.commit(
       remaps.map(({ slot }) => ({ number: slot, slot: { ...FREE, generation: this.#generation++ } })),
     )

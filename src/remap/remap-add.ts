@@ -3,6 +3,7 @@
  * leaves everything as it was: free slots are taken and filled, and given back.
  */
 import type { Device } from '../device/device.js'
+import { Pacer } from '../util/pacer.js'
 import type { RangeSet } from '../util/range-set.js'
 import { mainBlock, slotNumber, type MainBlock, type SlotNumber } from '../util/units.js'
 import { RemapRequestError, type RemapBatch } from './batch.js'
@@ -57,6 +58,7 @@ export class Adding implements Mover {
   /** Takes a slot for each block: those that the batch names, and free ones. @throws RemapRequestError, DeviceError */
   async reserve(): Promise<void> {
     const { blocks } = this.#parts
+    const pacer = new Pacer()
     if (this.#slots.length > blocks.free) throw this.#tooFew()
     for (const { start, end, index } of this.#blocks.pieces()) {
       for (let block = start; block < end; block++) {
@@ -66,9 +68,13 @@ export class Adding implements Mover {
         if (!(await blocks.reserve(slot)))
           throw this.#batch.errorAt(block, `spare sector ${blocks.placeOf(slot).sector} is in use`)
         this.#slots[index + block - start] = slot + 1
+        await pacer.pause()
       }
     }
-    for (let index = 0; index < this.#slots.length; index++) if (this.#slots[index] === 0) await this.#allocate(index)
+    for (let index = 0; index < this.#slots.length; index++) {
+      if (this.#slots[index] === 0) await this.#allocate(index)
+      await pacer.pause()
+    }
   }
 
   /** Gives back what did not change over, and retires the spare blocks that could not be written. */
@@ -107,7 +113,9 @@ export class Adding implements Mover {
   async changeOver({ from, to, wasWritten }: Window): Promise<void> {
     const { table, placement, blocks, changing } = this.#parts
     const remaps: NewRemap[] = []
+    const pacer = new Pacer()
     for (let index = from; index < to; index++) {
+      await pacer.pause()
       const block = mainBlock(this.#blocks.at(index))
       const lost = this.#batch.lostIn(block)
       if (table.lookup(block) !== undefined || (lost !== 0n && wasWritten(index))) continue

@@ -9,6 +9,7 @@
  * A main block that cannot be written, or reads as something else, keeps its remap: then none is moved, or all but those.
  */
 import type { Device } from '../device/device.js'
+import { Pacer } from '../util/pacer.js'
 import { RangeSet } from '../util/range-set.js'
 import { mainBlock, type MainBlock, type SlotNumber } from '../util/units.js'
 import type { RemapRequestError } from './batch.js'
@@ -72,7 +73,9 @@ export class Removing implements Mover {
   async changeOver({ from, to }: Window): Promise<void> {
     const { table, placement, blocks } = this.#parts
     const leaving: { block: MainBlock; slot: SlotNumber }[] = []
+    const pacer = new Pacer()
     for (let index = from; index < to; index++) {
+      await pacer.pause()
       const block = mainBlock(this.#options.blocks.at(index))
       const slot = table.lookup(block)
       if (slot === undefined || this.#bad.has(index)) continue

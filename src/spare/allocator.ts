@@ -4,11 +4,12 @@
  */
 import { slotNumber, type SlotNumber } from '../util/units.js'
 import type { SlotState } from './format.js'
+import { SlotSet } from './slot-set.js'
 
 export class Allocator {
   readonly #slots: number
   readonly #state: (number: SlotNumber) => SlotState
-  readonly #reserved = new Set<SlotNumber>()
+  readonly #reserved = new SlotSet()
   /** Free slots that are handed out only when there are no others. */
   readonly #lastResort = new Set<SlotNumber>()
   #used: number

@@ -8,6 +8,7 @@ import type { Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
+import { Pacer } from '../util/pacer.js'
 import { slotNumber, type SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
@@ -251,9 +252,14 @@ export class Spare {
   /** Durable when it resolves, together with all data written before the call. @throws DeviceError */
   async commit(updates: readonly SlotUpdate[]): Promise<void> {
     const before = new Map<SlotNumber, SlotKind>()
-    for (const { number } of updates) before.set(number, this.slots.kindOf(number))
+    const pacer = new Pacer()
+    for (const { number } of updates) {
+      before.set(number, this.slots.kindOf(number))
+      await pacer.pause()
+    }
     await this.slots.commit(updates)
     for (const [number, kind] of before) {
+      await pacer.pause()
       this.#allocator.committed(number, kind.state)
       addSlot(this.#counts, kind, -1)
       addSlot(this.#counts, this.slots.kindOf(number), 1)

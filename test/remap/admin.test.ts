@@ -4,9 +4,12 @@ import type { BatchRange } from '../../src/remap/batch.js'
 import { listLost, listRemaps, type RemapRange } from '../../src/remap/listing.js'
 import type { RemapTarget } from '../../src/remap/target.js'
 import type { Member } from '../../src/spare/pool.js'
+import { formatPair, Pair } from '../../src/remap/pair.js'
+import { silentLog } from '../../src/util/log.js'
 import { MiB } from '../../src/util/units.js'
 import { seededRandom } from '../support/random.js'
-import { badSectors, createRig, pattern, POLICY, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
+import { SparseDevice } from '../support/sparse-device.js'
+import { asDisk, badSectors, createRig, pattern, POLICY, readFrom, spareOffsetOf, type Rig } from '../support/rig.js'
 
 const BLOCK = 4096
 const ALL = { fromSector: 0, limit: 1_000_000 }
@@ -398,4 +401,28 @@ void t.test('pages of the list are in order, whatever the order of the slots', a
   )
   const { ranges, total } = await listRemaps(target, { fromSector: 0, limit: 10 })
   t.same([total, ranges.length, ranges.at(-1)?.mainSector], [356, 10, 8240])
+})
+
+void t.test('however many blocks are remapped, others have their turn meanwhile', async (t) => {
+  const BLOCKS = 20_000
+  const main = new SparseDevice(BLOCKS * BLOCK, 'main')
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(new SparseDevice(BLOCKS * BLOCK + 32 * MiB), 'spare')] }
+  await formatPair(disks, { force: false, log: silentLog })
+  const options = { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog }
+  const { target } = await Pair.open(disks, options)
+  const { pool, table } = target
+  const range = { mainSector: 0, sectors: BLOCKS * 8 }
+  /** Blocks that got their slots, or changed over, in one turn of the event loop. */
+  let [inOneTurn, freeBefore, countBefore] = [0, pool.free, 0]
+  let isDone = false
+  const watch = (): void => {
+    inOneTurn = Math.max(inOneTurn, freeBefore - pool.free, Math.abs(table.count - countBefore))
+    ;[freeBefore, countBefore] = [pool.free, table.count]
+    if (!isDone) setImmediate(watch)
+  }
+  watch()
+  t.same(await addRemaps(target, batchOf(target, range), { ...OPTIONS, copy: false }), { blocks: BLOCKS, skipped: 0 })
+  isDone = true
+  t.ok(inOneTurn < BLOCKS / 5, `${inOneTurn} of ${BLOCKS} blocks in one turn`)
+  t.comment(`${inOneTurn} of ${BLOCKS} blocks in one turn`)
 })
