@@ -9,7 +9,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
-import { openSocket, type QmpAddress } from '../src/qmp/index.js'
+import { openSocket, type SocketAddress } from '../src/qmp/index.js'
 import { assert } from '../src/util/assert.js'
 import { findProgram, ProgramNotFoundError } from './program.js'
 import { TextRing } from './ring.js'
@@ -62,7 +62,7 @@ export const stdoutLine =
 
 /** Ready when something accepts connections at `address`. Not for a QMP monitor that serves one client at a time. */
 export const socketAccepts =
-  (address: QmpAddress): Ready =>
+  (address: SocketAddress): Ready =>
   async (_, signal) => {
     while (!signal.aborted) {
       try {

@@ -15,12 +15,16 @@ class UnreachableError extends Error {
 export const ask = <T>(control: string, command: string, args: Record<string, unknown> = {}): Promise<T> =>
   withServer(control, async (client) => (await client.execute(command, args)) as T)
 
+/** The environment variable with the token for WebSockets: arguments are shown to everybody. */
+export const TOKEN_VARIABLE = 'NBD_REMAP_TOKEN'
+
 /** For more than one question on one connection. @throws Error with a sentence for people */
 export async function withServer<T>(control: string, talk: (client: QmpClient) => Promise<T>): Promise<T> {
   const { QmpClient } = await import('../qmp/client.js')
   const { QmpConnectionError } = await import('../qmp/error.js')
+  const { parseAddress } = await import('../qmp/transport.js')
   try {
-    const client = await QmpClient.connect(control)
+    const client = await QmpClient.connect(parseAddress(control, process.env[TOKEN_VARIABLE]))
     try {
       return await talk(client)
     } finally {

@@ -8,14 +8,17 @@ import { DataPlane } from '../control/data-plane.js'
 import { CONTROL_EVENTS } from '../control/events.js'
 import type { Question, ToControl } from '../control/messages.js'
 import { qmpVersion, QmpMonitor } from '../qmp/monitor.js'
+import { formatAddress } from '../qmp/transport.js'
 import { assert } from '../util/assert.js'
 import { messageOf } from '../util/errors.js'
 import type { Log, LogLevel } from '../util/log.js'
 import { ControlSocket } from './control-socket.js'
+import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
 
 /** To the control thread. */
-export type ControlOrder = ToControl | { readonly kind: 'listen'; readonly path: string } | { readonly kind: 'close' }
+export type ControlOrder =
+  ToControl | { readonly kind: 'listen'; readonly addresses: readonly ControlAddress[] } | { readonly kind: 'close' }
 
 /** From the control thread. */
 export type ControlReport =
@@ -47,12 +50,16 @@ const monitor = new QmpMonitor({
   events: CONTROL_EVENTS,
   log,
 })
-let socket: ControlSocket | undefined
+const sockets: ControlSocket[] = []
 
-async function listen(path: string): Promise<void> {
+async function listen(addresses: readonly ControlAddress[]): Promise<void> {
   try {
-    socket = await ControlSocket.listen(path, log)
-    socket.open(monitor)
+    for (const address of addresses) {
+      const socket = await ControlSocket.listen(address, log)
+      sockets.push(socket)
+      socket.open(monitor)
+      if ('host' in socket.address) log.info(`control socket on ${formatAddress(socket.address)}`)
+    }
     report({ kind: 'listening' })
   } catch (error) {
     report({ kind: 'refused', message: messageOf(error) })
@@ -60,13 +67,13 @@ async function listen(path: string): Promise<void> {
 }
 
 async function close(): Promise<void> {
-  socket?.close()
+  for (const socket of sockets) socket.close()
   await monitor.close()
   port?.close()
 }
 
 port.on('message', (order: ControlOrder) => {
-  if (order.kind === 'listen') void listen(order.path)
+  if (order.kind === 'listen') void listen(order.addresses)
   else if (order.kind === 'close') void close()
   else dataPlane.receive(order)
 })

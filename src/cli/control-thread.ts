@@ -9,6 +9,7 @@ import type { Operations } from '../control/operations.js'
 import type { RemapEventSink } from '../remap/events.js'
 import type { Log } from '../util/log.js'
 import type { ControlOrder, ControlReport } from './control-main.js'
+import type { ControlAddress } from './options.js'
 
 export class ControlThread {
   readonly #log: Log
@@ -36,13 +37,13 @@ export class ControlThread {
     })
   }
 
-  /** Takes connections on a unix socket that only its owner may use. @throws Error with a sentence for people */
-  async listen(path: string): Promise<void> {
+  /** Takes connections; on a unix socket from its owner alone. @throws Error with a sentence for people */
+  async listen(addresses: readonly ControlAddress[]): Promise<void> {
     while (!this.#isBooted) await this.#nextReport()
     // A socket takes its mode from the umask when it is bound, and a thread cannot set that: it belongs to the process.
     const umask = process.umask(0o177)
     try {
-      this.#send({ kind: 'listen', path })
+      this.#send({ kind: 'listen', addresses })
       const report = await this.#nextReport()
       if (report.kind === 'refused') throw new Error(report.message)
     } finally {

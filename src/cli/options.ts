@@ -1,5 +1,6 @@
 /** Options that several commands share, and the parsing of their values. */
 import { InvalidArgumentError, Option, type Command } from 'commander'
+import { parseAddress } from '../qmp/transport.js'
 
 export const DISK_HELP =
   'a file, a block device, or an NBD URI (nbd+unix:///export?socket=PATH, nbd://host:port/export)'
@@ -14,7 +15,13 @@ export const sparesOption = (purpose: string): Option =>
     .argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), parseLocation(value)])
     .makeOptionMandatory()
 export const controlOption = (): Option =>
-  new Option('--control <path>', 'control socket of the server').argParser(parseSocketPath).makeOptionMandatory()
+  new Option('--control <address>', 'control socket of the server: its path, HOST:PORT, or ws://HOST:PORT/qmp')
+    .argParser(parseControl)
+    .makeOptionMandatory()
+
+function parseControl(text: string): string {
+  return typeof parseAddress(text) === 'string' ? parseSocketPath(text) : text
+}
 export const jsonOption = (): Option => new Option('--json', 'print JSON')
 export const watchOption = (): Option =>
   new Option('--watch <seconds>', 'again every so many seconds, until Ctrl-C').argParser(parseSeconds)
@@ -142,3 +149,22 @@ export function parseHostPort(text: string): HostPort {
   if (!match || port > 65_535) throw new InvalidArgumentError('It must be HOST:PORT, such as 127.0.0.1:10809.')
   return { host: match[1] ?? (match[2] === '' || match[2] === undefined ? '127.0.0.1' : match[2]), port }
 }
+
+/** Where to take control connections: a path, or HOST:PORT of this machine alone, for there is nothing to say who may. */
+export function parseControlListen(text: string): ControlAddress {
+  const address = parseAddress(text)
+  if (typeof address === 'string') return { path: parseSocketPath(address) }
+  if ('url' in address) throw new InvalidArgumentError('It must be a path or HOST:PORT; --http serves WebSockets.')
+  if (!isLoopback(address.host)) {
+    throw new InvalidArgumentError(
+      `Everybody who can connect to ${address.host} could give commands: only a loopback address is possible, such as 127.0.0.1:${address.port}. --http asks for a token.`,
+    )
+  }
+  return parseHostPort(text)
+}
+
+export type ControlAddress = { readonly path: string } | HostPort
+
+/** Only this machine itself can connect there. */
+export const isLoopback = (host: string): boolean =>
+  host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)

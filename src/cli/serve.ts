@@ -15,6 +15,7 @@ import {
   DISK_HELP,
   mainOption,
   parseBlockSize,
+  parseControlListen,
   parseCount,
   parseExportName,
   parseHostPort,
@@ -23,6 +24,7 @@ import {
   parsePercent,
   parseSocketPath,
   sparesOption,
+  type ControlAddress,
   type HostPort,
 } from './options.js'
 import { limitOption, limitsHelp } from './limits.js'
@@ -41,7 +43,7 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly blockSize?: number
   readonly socket?: string
   readonly listen?: HostPort
-  readonly control?: string
+  readonly control?: readonly ControlAddress[]
   readonly readOnly?: boolean
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
@@ -81,7 +83,14 @@ const withoutTls = (): Command =>
         'serve on this TCP address (default: 127.0.0.1:10809); who can connect can read and write, unless --tls asks for more',
       ).argParser(parseHostPort),
     )
-    .option('--control <path>', 'control socket (QMP) for status, remaps and other commands', parseSocketPath)
+    .option(
+      '--control <address>',
+      'control socket (QMP) for status, remaps and other commands: a path, or HOST:PORT of this machine; may be repeated',
+      (text: string, previous: readonly ControlAddress[] | undefined) => [
+        ...(previous ?? []),
+        parseControlListen(text),
+      ],
+    )
     .option('--read-only', 'serve without write access; the spares are left untouched')
     .addOption(
       new Option('--on-read-error <policy>', 'what a sector reads as whose content is lost')
@@ -204,7 +213,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     spares: options.spare,
     name: options.name,
     tls: tlsChoice(options),
-    control: options.control,
+    control: options.control ?? [],
     create: options.create ?? false,
     blockSize: options.blockSize,
     readOnly: options.readOnly ?? false,

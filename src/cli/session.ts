@@ -27,6 +27,7 @@ import type { Log } from '../util/log.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { stopWithin } from './leave.js'
+import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
@@ -41,7 +42,7 @@ export interface SessionOptions {
   readonly spares: readonly string[]
   readonly name: string
   readonly tls: TlsChoice | undefined
-  readonly control: string | undefined
+  readonly control: readonly ControlAddress[]
   readonly create: boolean
   readonly blockSize: number | undefined
   readonly readOnly: boolean
@@ -112,7 +113,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
 
 /** It boots while there is other work to do. */
 const startControl = ({ control, log }: SessionOptions): ControlThread | undefined =>
-  control === undefined ? undefined : new ControlThread(log)
+  control.length === 0 ? undefined : new ControlThread(log)
 
 interface SessionParts {
   readonly control: ControlThread | undefined
@@ -136,7 +137,7 @@ class Session {
 
   static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
     const { control } = parts
-    if (options.control !== undefined) await control?.listen(options.control)
+    await control?.listen(options.control)
     const emit = emitter(options, control)
     const { pair, slowReads } = await openPair(options, emit)
     const healing = new Healing(pair.target, { ...options, slowReads, emit })

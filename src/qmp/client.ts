@@ -5,12 +5,12 @@
  * QEMU's own monitors serve one client at a time: a second one connects but gets no greeting until the first leaves.
  */
 
-import type { Socket } from 'node:net'
+import type { QmpConnection } from './connection.js'
 import { QmpCommandError, QmpConnectionError, QmpProtocolError, QmpTimeoutError } from './error.js'
 import { EventQueue, eventFilter, type EventFilter } from './events.js'
 import { JsonSplitter } from './framing.js'
 import { formatCommand, parseServerMessage, type JsonObject, type QmpGreeting, type ServerMessage } from './message.js'
-import { formatAddress, openSocket, type QmpAddress } from './transport.js'
+import { formatAddress, openConnection, type QmpAddress } from './transport.js'
 
 export const CONNECT_TIMEOUT_MS = 10_000
 export const EXECUTE_TIMEOUT_MS = 60_000
@@ -42,7 +42,7 @@ interface Pending {
 export class QmpClient {
   /** Resolves when the connection has ended: with the reason, or undefined after `close()`. Never rejects. */
   readonly closed: Promise<QmpConnectionError | undefined>
-  readonly #socket: Socket
+  readonly #socket: QmpConnection
   readonly #where: string
   readonly #splitter = new JsonSplitter({ messageBytesMax: REPLY_BYTES_MAX, depthMax: REPLY_DEPTH_MAX })
   readonly #pending = new Map<number, Pending>()
@@ -53,7 +53,7 @@ export class QmpClient {
   #end: QmpConnectionError | undefined
   #closing = false
 
-  private constructor(socket: Socket, where: string) {
+  private constructor(socket: QmpConnection, where: string) {
     this.#socket = socket
     this.#where = where
     let reason: Error | undefined
@@ -78,7 +78,8 @@ export class QmpClient {
   static async connect(address: QmpAddress, options: ConnectOptions = {}): Promise<QmpClient> {
     const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal } = options
     const startedMs = performance.now()
-    const socket = await openSocket(address, { timeoutMs: connectTimeoutMs, signal })
+    const limits = { timeoutMs: connectTimeoutMs, signal, messageBytesMax: REPLY_BYTES_MAX }
+    const socket = await openConnection(address, limits)
     const spentMs = performance.now() - startedMs
     return QmpClient.attach(socket, formatAddress(address), {
       ...options,
@@ -91,7 +92,7 @@ export class QmpClient {
    * and then there is no moment at which its socket exists but nobody listens yet.
    * @param name of the server, for messages
    */
-  static async attach(socket: Socket, name: string, options: ConnectOptions = {}): Promise<QmpClient> {
+  static async attach(socket: QmpConnection, name: string, options: ConnectOptions = {}): Promise<QmpClient> {
     const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal, oob = false } = options
     const deadline = performance.now() + connectTimeoutMs
     const client = new QmpClient(socket, name)

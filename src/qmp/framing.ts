@@ -60,7 +60,14 @@ export class JsonSplitter {
 
   /** The texts that `chunk` completes. Take them all before the next push. */
   *push(chunk: Uint8Array): Generator<Frame, void, void> {
-    for (const byte of chunk) {
+    for (let at = 0; at < chunk.length; at++) {
+      if (this.#state === 'skip') {
+        // A line may be as long as the client likes: what is thrown away must cost next to nothing.
+        const newline = chunk.indexOf(NEWLINE, at)
+        if (newline < 0) return
+        at = newline
+      }
+      const byte = chunk[at] ?? 0
       // A word has no end of its own: the byte that ends it may begin the next text.
       if (this.#state === 'word' && (isSpace(byte) || isOpening(byte))) yield this.#take()
       const frame = this.#step(byte)

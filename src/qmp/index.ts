@@ -25,7 +25,15 @@ export {
   type QmpTimestamp,
   type QmpVersion,
 } from './message.js'
-export { formatAddress, openSocket, type OpenOptions, type QmpAddress } from './transport.js'
+export {
+  formatAddress,
+  openSocket,
+  parseAddress,
+  type OpenOptions,
+  type QmpAddress,
+  type SocketAddress,
+  type WebSocketAddress,
+} from './transport.js'
 export { helpText, schemaOf, type SchemaInfo } from './introspection.js'
 export {
   MONITOR_LIMITS,

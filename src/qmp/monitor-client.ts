@@ -6,9 +6,9 @@
  */
 
 import { once } from 'node:events'
-import type { Socket } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { InvariantError } from '../util/assert.js'
+import type { QmpConnection } from './connection.js'
 import { QmpReplyError } from './error.js'
 import { JsonSplitter, type Frame, type FramingLimits } from './framing.js'
 import {
@@ -36,16 +36,26 @@ export class MonitorClient {
   readonly id: number
   /** Left capabilities negotiation mode: takes commands and gets events. */
   negotiated = false
-  readonly #socket: Socket
+  readonly #socket: QmpConnection
   readonly #limits: MonitorClientLimits
   readonly #execute: Execute
   readonly #splitter: JsonSplitter
+  /** Web pages can send what they like to a TCP port, but not without an HTTP header before it. */
+  readonly #mayBePage: boolean
+  #isFirst = true
   #dropped = 0
   #busy = false
   #closing = false
 
-  constructor(id: number, socket: Socket, limits: MonitorClientLimits, execute: Execute) {
+  constructor(
+    id: number,
+    socket: QmpConnection,
+    limits: MonitorClientLimits,
+    execute: Execute,
+    { mayBePage = false }: { readonly mayBePage?: boolean } = {},
+  ) {
     this.id = id
+    this.#mayBePage = mayBePage
     this.#socket = socket
     this.#limits = limits
     this.#execute = execute
@@ -69,6 +79,10 @@ export class MonitorClient {
         for (const frame of this.#splitter.push(chunk)) {
           if (this.#closing) break
           await this.#answer(frame)
+          if (this.#isForeign(frame)) {
+            this.#socket.destroySoon()
+            return
+          }
           if (++answered % ANSWERS_AT_A_TIME === 0) await nextTurn()
         }
       }
@@ -98,6 +112,13 @@ export class MonitorClient {
     if (!this.#busy) this.#socket.destroySoon()
     await closed
     clearTimeout(timer)
+  }
+
+  /** Speaks another protocol, to judge by its first word. */
+  #isForeign(frame: Frame): boolean {
+    const isFirst = this.#isFirst
+    this.#isFirst = false
+    return isFirst && this.#mayBePage && (frame.kind === 'broken' || !frame.text.startsWith('{'))
   }
 
   async #answer(frame: Frame): Promise<void> {

@@ -11,10 +11,11 @@ import net from 'node:net'
 import { isMainThread } from 'node:worker_threads'
 import { assert } from '../util/assert.js'
 import { silentLog, type Log } from '../util/log.js'
+import type { QmpConnection } from './connection.js'
 import { QmpReplyError } from './error.js'
 import { schemaOf } from './introspection.js'
 import { formatError, formatEvent, formatGreeting, timestamp, type JsonObject, type QmpVersion } from './message.js'
-import { MonitorClient, type MonitorClientLimits } from './monitor-client.js'
+import { MonitorClient, type Execute, type MonitorClientLimits } from './monitor-client.js'
 import { abbreviate, command, type Command, type CommandTable, type EventTable } from './schema.js'
 
 export interface MonitorLimits extends MonitorClientLimits {
@@ -84,7 +85,7 @@ export class QmpMonitor {
    */
   async listen(address: MonitorAddress): Promise<MonitorAddress> {
     const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-      this.accept(socket)
+      this.accept(socket, { mayBePage: !('path' in address) })
     })
     const listening = once(server, 'listening')
     if ('path' in address) listenPrivately(server, address.path)
@@ -98,8 +99,11 @@ export class QmpMonitor {
     return typeof bound === 'object' && bound !== null ? { host: bound.address, port: bound.port } : address
   }
 
-  /** Serves a connection that came by another way. It should be `allowHalfOpen`. */
-  accept(socket: net.Socket): void {
+  /**
+   * Serves a connection that came by another way. It should be `allowHalfOpen`.
+   * @param mayBePage it comes over TCP, where a web page can pretend to be a client: whoever does not begin with JSON is left
+   */
+  accept(socket: QmpConnection, from: { readonly mayBePage?: boolean } = {}): void {
     if (this.#closing || this.#clients.size >= this.#limits.clientsMax) {
       const reason = this.#closing ? 'shutting down' : `too many clients: ${this.#limits.clientsMax} is the limit`
       this.#log.warn(`control socket: a client was refused: ${reason}`)
@@ -107,9 +111,8 @@ export class QmpMonitor {
       socket.destroySoon()
       return
     }
-    const client = new MonitorClient(this.#nextClientId++, socket, this.#limits, (name, args, from) =>
-      this.#execute(name, args, from),
-    )
+    const execute: Execute = (name, args, client) => this.#execute(name, args, client)
+    const client = new MonitorClient(this.#nextClientId++, socket, this.#limits, execute, from)
     this.#clients.add(client)
     socket.once('close', () => this.#clients.delete(client))
     // Rejects for a broken invariant only, which nobody should catch.

@@ -1,28 +1,73 @@
 /**
- * Where a QMP server listens, and how to get a socket to it: a unix socket's path, or a TCP host and port.
- * A connection refused is reported with the address: "ECONNREFUSED" alone helps nobody who runs five daemons.
+ * Where a QMP server listens, and how to get a connection to it: a unix socket's path, a TCP host and port, or the URL of a
+ * WebSocket. A connection refused is reported with the address: "ECONNREFUSED" alone helps nobody who runs five daemons.
  */
 
 import net from 'node:net'
+import type { QmpConnection } from './connection.js'
 import { QmpConnectionError, QmpTimeoutError } from './error.js'
 
-export type QmpAddress = string | { readonly host: string; readonly port: number }
+/** A text is the path of a unix socket. */
+export type QmpAddress = SocketAddress | WebSocketAddress
+export type SocketAddress = string | { readonly host: string; readonly port: number }
+
+export interface WebSocketAddress {
+  /** `ws://HOST:PORT/qmp`, or `wss:`. */
+  readonly url: string
+  readonly token?: string | undefined
+}
 
 export interface OpenOptions {
   readonly timeoutMs: number
   readonly signal?: AbortSignal | undefined
 }
 
+/**
+ * What people write: a path, HOST:PORT, or a URL. A path with a colon and a number at its end has to have a slash.
+ * @param token for WebSockets
+ */
+export function parseAddress(text: string, token?: string): QmpAddress {
+  if (/^wss?:\/\//i.test(text)) return { url: text, token }
+  const [, inBrackets, plain, port] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]/]*)):(\d{1,5})$/i.exec(text) ?? []
+  return port === undefined
+    ? text
+    : { host: inBrackets ?? (plain === '' || plain === undefined ? '127.0.0.1' : plain), port: Number(port) }
+}
+
 /** For messages. */
-export const formatAddress = (address: QmpAddress): string =>
-  typeof address === 'string' ? address : `${address.host}:${address.port}`
+export function formatAddress(address: QmpAddress): string {
+  if (typeof address === 'string') return address
+  if ('url' in address) return address.url
+  return `${address.host.includes(':') ? `[${address.host}]` : address.host}:${address.port}`
+}
+
+/**
+ * A connection to any kind of address.
+ * @throws QmpConnectionError when nobody listens there, or refuses, or `signal` fires
+ * @throws QmpTimeoutError when nobody accepts within `timeoutMs`
+ */
+export async function openConnection(
+  address: QmpAddress,
+  options: OpenOptions & { readonly messageBytesMax: number },
+): Promise<QmpConnection> {
+  if (typeof address === 'string' || !('url' in address)) return openSocket(address, options)
+  const { dialWebSocket } = await import('./web-socket.js')
+  const { timeoutMs, signal, messageBytesMax } = options
+  try {
+    const { url, token } = address
+    return await dialWebSocket({ url, token, messageBytesMax, timeoutMs, signal })
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new QmpConnectionError(`cannot connect to ${address.url}: ${reason}`, { cause })
+  }
+}
 
 /**
  * A connected socket.
  * @throws QmpConnectionError when nobody listens there, or `signal` fires
  * @throws QmpTimeoutError when nobody accepts within `timeoutMs`
  */
-export function openSocket(address: QmpAddress, { timeoutMs, signal }: OpenOptions): Promise<net.Socket> {
+export function openSocket(address: SocketAddress, { timeoutMs, signal }: OpenOptions): Promise<net.Socket> {
   const where = formatAddress(address)
   return new Promise((resolve, reject) => {
     const socket = typeof address === 'string' ? net.connect(address) : net.connect({ ...address, noDelay: true })
