@@ -11,6 +11,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   format: async () => (await import('./format.js')).formatCommand(),
   serve: async () => (await import('./serve.js')).serveCommand(),
   status: async () => (await import('./status.js')).statusCommand(),
+  top: async () => (await import('./top.js')).topCommand(),
   stats: async () => (await import('./stats.js')).statsCommand(),
   table: async () => (await import('./table.js')).tableCommand(),
   remaps: async () => (await import('./remaps.js')).remapsCommand(),

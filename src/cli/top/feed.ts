@@ -1,0 +1,140 @@
+/**
+ * What `top` knows of a server, over one connection that is made again when it ends. A look that fails leaves what was
+ * known, and says why.
+ */
+import type { ServerStatus } from '../../control/commands.js'
+import type { RemapTable } from '../../control/remap-commands.js'
+import type { StatisticsReply } from '../../control/statistics-commands.js'
+import { QmpClient } from '../../qmp/client.js'
+import type { EventQueue } from '../../qmp/events.js'
+import type { QmpEvent } from '../../qmp/message.js'
+import { messageOf } from '../../util/errors.js'
+import type { ShowOptions } from '../ask.js'
+import type { RemappedRange } from './heat.js'
+import type { Picture, Sample } from './view.js'
+
+/** A server that does not say in this time how it is, is as good as away. */
+const ANSWER_TIMEOUT_MS = 5000
+const RANGES_PER_QUESTION = 10_000
+/** Of more of them the picture would not be another one, but asking would keep the server busy. */
+const RANGES_MAX = 100_000
+/** Further apart than looks: the list is long, and made by the thread that serves. */
+const RANGES_EVERY_MS = 2000
+const EVENTS_KEPT = 100
+
+interface Ranges {
+  readonly ranges: readonly RemappedRange[]
+  readonly total: number
+}
+
+export class Feed {
+  readonly #control: ShowOptions['control']
+  #client: QmpClient | undefined
+  #isClosed = false
+  #queue: EventQueue | undefined
+  #now: Sample | undefined
+  #before: Sample | undefined
+  #trouble: string | undefined
+  #events: QmpEvent[] = []
+  #ranges: Ranges = { ranges: [], total: 0 }
+  #rangesFor = ''
+  #rangesAskedMs = -Infinity
+
+  constructor(control: ShowOptions['control']) {
+    this.#control = control
+  }
+
+  /** As of the last look that was answered; `undefined` before the first. */
+  get picture(): Picture | undefined {
+    if (!this.#now) return undefined
+    const { ranges, total } = this.#ranges
+    return {
+      now: this.#now,
+      before: this.#before,
+      trouble: this.#trouble,
+      ranges,
+      hasMoreRanges: ranges.length < total,
+      events: this.#events,
+    }
+  }
+
+  /** Never rejects. */
+  async look(): Promise<void> {
+    try {
+      const client = await this.#connected()
+      const sample = await ask(client)
+      this.#before = this.#now
+      this.#now = sample
+      this.#trouble = undefined
+      this.#askForRanges(client, sample)
+    } catch (error) {
+      this.#trouble = `no answer, trying again: ${messageOf(error)}`
+      this.#before = undefined
+      await this.#disconnect()
+    }
+    this.#takeEvents()
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#disconnect()
+  }
+
+  async #disconnect(): Promise<void> {
+    const client = this.#client
+    this.#client = undefined
+    await client?.close()
+  }
+
+  async #connected(): Promise<QmpClient> {
+    if (!this.#client) {
+      const client = await QmpClient.connect(this.#control, { connectTimeoutMs: ANSWER_TIMEOUT_MS })
+      this.#client = client
+      this.#queue = client.events()
+      // Nobody waits for us any more.
+      if (this.#isClosed) await this.#disconnect()
+      return client
+    }
+    return this.#client
+  }
+
+  #takeEvents(): void {
+    this.#events = [...this.#events, ...(this.#queue?.drain() ?? [])].slice(-EVENTS_KEPT)
+  }
+
+  /** Not waited for: it is answered only when no disk hangs. */
+  #askForRanges(client: QmpClient, { status }: Sample): void {
+    const wanted = `${status.pid} ${status.remaps}`
+    if (wanted === this.#rangesFor || performance.now() - this.#rangesAskedMs < RANGES_EVERY_MS) return
+    this.#rangesAskedMs = performance.now()
+    askForRanges(client).then(
+      (ranges) => {
+        this.#ranges = ranges
+        this.#rangesFor = wanted
+      },
+      // The next look will find out what is wrong, if it is not over by then.
+      () => undefined,
+    )
+  }
+}
+
+async function ask(client: QmpClient): Promise<Sample> {
+  const commands = ['query-status', 'query-remap-table', 'query-stats']
+  const answers = commands.map((command) => client.execute(command, {}, { timeoutMs: ANSWER_TIMEOUT_MS }))
+  const [status, table, statistics] = (await Promise.all(answers)) as [ServerStatus, RemapTable, StatisticsReply]
+  return { status, table, statistics }
+}
+
+async function askForRanges(client: QmpClient): Promise<Ranges> {
+  const ranges: RemappedRange[] = []
+  for (let total = Infinity, from = 0; ranges.length < Math.min(total, RANGES_MAX);) {
+    const page = { 'from-sector': from, limit: RANGES_PER_QUESTION }
+    const answer = (await client.execute('query-remaps', page)) as { remaps: RemappedRange[]; total: number }
+    const last = answer.remaps.at(-1)
+    if (!last) break
+    ranges.push(...answer.remaps)
+    from = last['main-sector'] + last.sectors
+    total = answer.total
+  }
+  return { ranges, total: ranges.length < RANGES_MAX ? ranges.length : Infinity }
+}

@@ -1,0 +1,39 @@
+/** Where on the disk the remaps are, as a strip of characters: the more of its part is remapped, the denser one is. */
+
+/** From nothing to all of it. */
+const DENSITIES = '.:-=+*#@'
+
+export const HEAT_LEGEND = `${DENSITIES[0] ?? ''} none, ${DENSITIES[1] ?? ''} few ... ${DENSITIES.at(-1) ?? ''} all`
+
+export interface RemappedRange {
+  readonly 'main-sector': number
+  readonly sectors: number
+}
+
+/** How many sectors of each of `cells` equal parts of the disk are remapped. */
+export function sectorsPerCell(ranges: Iterable<RemappedRange>, diskSectors: number, cells: number): Float64Array {
+  const found = new Float64Array(cells)
+  const width = diskSectors / cells
+  for (const { 'main-sector': first, sectors } of ranges) {
+    const end = Math.min(first + sectors, diskSectors)
+    for (let cell = Math.floor(first / width); cell < cells && cell * width < end; cell++) {
+      const shared = Math.min(end, (cell + 1) * width) - Math.max(first, cell * width)
+      found[cell] = (found[cell] ?? 0) + Math.max(0, shared)
+    }
+  }
+  return found
+}
+
+/** One remapped sector shows; each further step stands for many times more. */
+export function heatStrip(found: Float64Array, diskSectors: number): string {
+  const width = diskSectors / found.length
+  return [...found].map((sectors) => DENSITIES[densityOf(sectors, width)] ?? '').join('')
+}
+
+function densityOf(sectors: number, width: number): number {
+  if (sectors <= 0) return 0
+  const steps = DENSITIES.length - 1
+  if (sectors >= width) return steps
+  const share = Math.log(1 + sectors) / Math.log(1 + width)
+  return Math.min(steps - 1, Math.max(1, Math.ceil(share * (steps - 1))))
+}
