@@ -84,6 +84,8 @@ export class Spare {
   readonly #allocator: Allocator
   readonly #counts: SlotCounts
   #header: Header
+  /** Of the last update, even if that failed: some copy may have it, and the next one must not be taken for the same. */
+  #sequence: number
   /** Copies that the next update writes first. */
   #badCopies: readonly number[]
   #initialising: Promise<void> = Promise.resolve()
@@ -94,6 +96,7 @@ export class Spare {
     this.findings = findings
     this.slots = slots
     this.#header = header
+    this.#sequence = header.sequence
     this.#badCopies = findings.headerCopies.map(({ copy }) => copy)
     this.#log = log
     this.#counts = slots.count()
@@ -308,7 +311,7 @@ export class Spare {
         ...(pool && { pool }),
         ...(healing !== undefined && { healing }),
       }
-      const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: this.#header.sequence + 1 }
+      const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: ++this.#sequence }
       const slotTable = this.slots.record(next.initialisedPages)
       const header = { ...next, notes: { ...notes, slotTable } }
       await writeHeader(this.device, header, this.#log, this.#badCopies)

@@ -171,3 +171,16 @@ void t.test('a spare whose metadata cannot be written at all is not taken over',
   await t.rejects(spare.takeOver(MAIN), { code: 'EIO' })
   t.equal(spare.header.ownerEpoch, 0)
 })
+
+void t.test('header copies of an update that failed do not contradict those of the next one', async (t) => {
+  const { device, open } = await newSpare()
+  const spare = await open()
+  await spare.takeOver(MAIN)
+  device.add({ operations: ['flush'], start: 0, end: 1, code: 'EIO', times: 2 })
+  await t.rejects(spare.update({ healing: 'one' }), { code: 'EIO' })
+  device.add({ operations: ['write'], start: HEADER_OFFSETS[0] ?? 0, end: HEADER_SIZE, code: 'EIO' })
+  await spare.update({ healing: 'two' })
+  const again = await open()
+  t.equal(again.header.notes.healing, 'two')
+  t.equal(again.header.sequence, spare.header.sequence)
+})
