@@ -54,8 +54,7 @@ export async function admitReplica(target: RemapTarget, log: Log): Promise<void>
     )
     return
   }
-  await refuseDifferent(target, replica)
-  replica.declareIdentical()
+  await replica.declareIdentical(() => refuseDifferent(target, replica))
   if (!target.readOnly) await noteIdentical(target, id)
   log.info(`replica ${replica.device.name} is taken as identical to what is served, as of now`)
 }
@@ -66,8 +65,7 @@ const hashOf = (id: string): string => createHash('sha256').update(id).digest('h
 export async function declareReplica(target: RemapTarget): Promise<void> {
   const { replica } = target
   if (!replica || replica.state === 'in-sync') return
-  await refuseDifferent(target, replica)
-  replica.declareIdentical()
+  await replica.declareIdentical(() => refuseDifferent(target, replica))
   if (!target.readOnly) await noteIdentical(target, hashOf(replica.id))
 }
 

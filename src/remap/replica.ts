@@ -9,10 +9,9 @@
  */
 import { DeviceError, type Device } from '../device/device.js'
 import type { Log } from '../util/log.js'
-import { KiB, SECTOR_SIZE } from '../util/units.js'
+import { SECTOR_SIZE } from '../util/units.js'
+import { ChangeMarks, GRANULE } from './change-marks.js'
 import { sectorsIn } from './sector-mask.js'
-
-const GRANULE = 4 * KiB
 
 export type ReplicaState = 'identical' | 'in-sync' | 'stale'
 
@@ -21,9 +20,8 @@ export class Replica {
   /** What the disk says of itself. */
   readonly id: string
   readonly #log: Log
-  readonly #marks: Uint8Array
+  #marks: ChangeMarks
   #state: ReplicaState
-  #marked = 0
   #healed = 0
 
   constructor(device: Device, id: string, state: ReplicaState, log: Log) {
@@ -31,7 +29,7 @@ export class Replica {
     this.id = id
     this.#state = state
     this.#log = log
-    this.#marks = new Uint8Array(Math.ceil(device.size / GRANULE / 8))
+    this.#marks = new ChangeMarks(device.size)
   }
 
   get state(): ReplicaState {
@@ -40,7 +38,7 @@ export class Replica {
 
   /** In bytes, rounded up to granules of 4 KiB, since the replica was declared identical. */
   get changedBytes(): number {
-    return this.#marked * GRANULE
+    return this.#marks.count * GRANULE
   }
 
   /** Blocks of which something was taken from it. */
@@ -48,35 +46,35 @@ export class Replica {
     return this.#healed
   }
 
-  /** What the replica holds and what the client sees are the same now. */
-  declareIdentical(): void {
+  /**
+   * What the replica holds and what the client sees are the same as of now, if `check` finds nothing against it. Nothing is
+   * taken from it meanwhile, and what changes meanwhile is marked.
+   * @throws what `check` throws: then all is as before
+   */
+  async declareIdentical(check: () => Promise<void>): Promise<void> {
+    const [state, marks] = [this.#state, this.#marks]
+    this.#state = 'stale'
+    this.#marks = new ChangeMarks(this.device.size)
+    try {
+      await check()
+    } catch (error) {
+      marks.addAll(this.#marks)
+      this.#marks = marks
+      this.#state = state
+      throw error
+    }
     this.#state = 'identical'
-    this.#marks.fill(0)
-    this.#marked = 0
   }
 
   /** The content of [offset, offset + length) is about to change. */
   mark(offset: number, length: number): void {
-    if (length === 0) return
-    const last = Math.floor((offset + length - 1) / GRANULE)
-    for (let granule = Math.floor(offset / GRANULE); granule <= last; granule++) {
-      const [byte, bit] = [Math.floor(granule / 8), 1 << (granule % 8)]
-      const marks = this.#marks[byte] ?? 0
-      if ((marks & bit) !== 0) continue
-      this.#marks[byte] = marks | bit
-      this.#marked++
-    }
+    this.#marks.add(offset, length)
   }
 
   /** Whether all of [offset, offset + length) may be taken from it. */
   covers(offset: number, length: number): boolean {
     if (this.#state === 'in-sync') return true
-    if (this.#state === 'stale') return false
-    const last = Math.floor((offset + length - 1) / GRANULE)
-    for (let granule = Math.floor(offset / GRANULE); granule <= last; granule++) {
-      if (((this.#marks[Math.floor(granule / 8)] ?? 0) & (1 << (granule % 8))) !== 0) return false
-    }
-    return true
+    return this.#state === 'identical' && !this.#marks.touches(offset, length)
   }
 
   /** @returns whether `into` is filled now; its content is undefined else */

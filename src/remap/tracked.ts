@@ -1,4 +1,7 @@
-/** A disk whose changes are marked at the replica before they begin, so that nothing older is ever taken from there. */
+/**
+ * A disk whose changes are marked at the replica before they begin, so that nothing older is ever taken from there, and again
+ * when they end, for the replica may have been declared identical meanwhile.
+ */
 import { chunksLength } from '../util/chunks.js'
 import type { AllocationExtent, BlockSizes, Completion, Device, WriteOptions, ZeroOptions } from '../device/device.js'
 import type { Replica } from './replica.js'
@@ -33,8 +36,7 @@ export class TrackedDevice implements Device {
   }
 
   write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
-    this.#replica.mark(offset, chunksLength(chunks))
-    return this.#below.write(offset, chunks, options)
+    return this.#changed(offset, chunksLength(chunks), () => this.#below.write(offset, chunks, options))
   }
 
   flush(): Completion {
@@ -42,13 +44,11 @@ export class TrackedDevice implements Device {
   }
 
   trim(offset: number, length: number, options?: WriteOptions): Completion {
-    this.#replica.mark(offset, length)
-    return this.#below.trim(offset, length, options)
+    return this.#changed(offset, length, () => this.#below.trim(offset, length, options))
   }
 
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
-    this.#replica.mark(offset, length)
-    return this.#below.writeZeroes(offset, length, options)
+    return this.#changed(offset, length, () => this.#below.writeZeroes(offset, length, options))
   }
 
   async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
@@ -57,5 +57,12 @@ export class TrackedDevice implements Device {
 
   close(): Promise<void> {
     return this.#below.close()
+  }
+
+  #changed(offset: number, length: number, change: () => Completion): Completion {
+    this.#replica.mark(offset, length)
+    return change()?.finally(() => {
+      this.#replica.mark(offset, length)
+    })
   }
 }

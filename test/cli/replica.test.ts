@@ -16,7 +16,7 @@ void t.test('bad blocks are healed from the replica, but not those that were wri
   const files = { folder, main: daemon.uri('main'), spare: newSpare(folder) }
   const server = await Serve.start(t, files, ['--create', '--replica', copy])
   const client = await server.connect()
-  await client.write(8 * 4096, [Buffer.alloc(512, 7)])
+  await client.write(8 * 4096, [Buffer.alloc(1024, 7)])
   await new FaultInjector(daemon, 'main').set([
     { sector: sector(32), operation: 'read' },
     { sector: sector(65), operation: 'read' },

@@ -188,6 +188,49 @@ void t.test('after a restart it is stale, unless nothing was changed or it is de
   t.equal((await restarted(without)).replica.state, 'stale', 'it was served without the replica meanwhile')
 })
 
+void t.test('what changes while it is being declared identical is never taken from it', async (t) => {
+  const rig = await replicaRig()
+  /** Calls that wait until they are let go. */
+  const held: (() => void)[] = []
+  const hold = (): Promise<void> => new Promise((resolve) => held.push(resolve))
+  const { main, copy } = rig
+  const [readCopy, writeMain] = [copy.read.bind(copy), main.write.bind(main)]
+  main.write = async (offset, chunks) => {
+    await hold()
+    await writeMain(offset, chunks)
+  }
+  const begunBefore = rig.device.write(2 * BLOCK, fill(7, BLOCK))
+  main.write = writeMain
+  // The last one of the samples, when those of the other blocks have been taken.
+  copy.read = async (offset, into) => {
+    if (offset === SIZE - BLOCK) await hold()
+    await readCopy(offset, into)
+  }
+  const declared = declareReplica(rig.target)
+  while (held.length < 2) await new Promise((resolve) => setImmediate(resolve))
+  t.notOk(rig.replica.covers(0, 1), 'nothing is taken from it meanwhile')
+  await rig.device.write(BLOCK + 512, fill(7, 512))
+  for (const go of held) go()
+  await Promise.all([declared, begunBefore])
+  t.equal(rig.replica.state, 'identical')
+  t.equal(rig.replica.changedBytes, 2 * BLOCK)
+  main.add(badSectors(['read'], SECTORS, 2 * SECTORS))
+  t.same(await readFrom(rig.device, BLOCK, 512), pattern(BLOCK, 512), 'what did not change is')
+  for (const offset of [BLOCK + 512, 2 * BLOCK, 3 * BLOCK - 512]) {
+    await t.rejects(readFrom(rig.device, offset, 512), { code: 'EIO' }, `offset ${offset}`)
+  }
+})
+
+void t.test('a declaration that is refused forgets no change', async (t) => {
+  const rig = await replicaRig()
+  await rig.device.write(BLOCK, fill(7, 1))
+  await t.rejects(declareReplica(rig.target), { name: 'RefusedError' })
+  t.equal(rig.replica.state, 'identical')
+  t.notOk(rig.replica.covers(BLOCK, 1))
+  t.ok(rig.replica.covers(BLOCK + 512, BLOCK - 512), 'the rest of the block has not changed')
+  t.ok(rig.replica.covers(2 * BLOCK, BLOCK))
+})
+
 void t.test('what is no copy is refused', async (t) => {
   const replica = new Replica(new MemoryDevice(SIZE), 'memory:other', 'stale', silentLog)
   const rig = await createRig({ replica })
