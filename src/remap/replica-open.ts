@@ -48,15 +48,25 @@ export async function admitReplica(target: RemapTarget, log: Log): Promise<void>
   const note = healingNotes(pool.healing).replica
   const id = hashOf(replica.id)
   const lastEpoch = target.readOnly ? ownerEpoch : ownerEpoch - 1
-  if (note?.id === id && note.identicalIn !== lastEpoch) {
+  const doubt = doubtAbout(note, id, lastEpoch)
+  if (doubt !== undefined) {
     log.warn(
-      `replica ${replica.device.name} is stale: blocks were changed since it was identical, and which is not known any more, so nothing is taken from it; copy the disk anew and say replica-declare`,
+      `replica ${replica.device.name} is stale: ${doubt}, so nothing is taken from it; copy the disk anew and say replica-declare`,
     )
     return
   }
   await replica.declareIdentical(() => refuseDifferent(target, replica))
   if (!target.readOnly) await noteIdentical(target, id)
   log.info(`replica ${replica.device.name} is taken as identical to what is served, as of now`)
+}
+
+/** Why it may not be what is served now: also one that was in use before another one was. */
+function doubtAbout(note: ReplicaNote | undefined, id: string, lastEpoch: number): string | undefined {
+  if (note === undefined) return undefined
+  if (note.id !== id)
+    return 'another replica was in use before, and whether blocks were changed since this one was copied is not known'
+  if (note.identicalIn === lastEpoch) return undefined
+  return 'blocks were changed since it was identical, and which is not known any more'
 }
 
 const hashOf = (id: string): string => createHash('sha256').update(id).digest('hex').slice(0, 32)

@@ -188,6 +188,21 @@ void t.test('after a restart it is stale, unless nothing was changed or it is de
   t.equal((await restarted(without)).replica.state, 'stale', 'it was served without the replica meanwhile')
 })
 
+void t.test('a replica that was in use before another one is stale when it comes back', async (t) => {
+  const rig = await replicaRig()
+  const use = async (from: Rig, id: string): Promise<{ rig: Rig; replica: Replica }> => {
+    const replica = new Replica(rig.copy, `memory:${id}`, 'stale', silentLog)
+    const next = await from.reopen(replica)
+    await admitReplica(next.target, silentLog)
+    return { rig: next, replica }
+  }
+  const other = await use(rig, 'other')
+  t.equal(other.replica.state, 'stale', 'nobody has said that it is a copy of what is served now')
+  await declareReplica(other.rig.target)
+  t.equal(other.replica.state, 'identical')
+  t.equal((await use(other.rig, 'replica')).replica.state, 'stale')
+})
+
 void t.test('what changes while it is being declared identical is never taken from it', async (t) => {
   const rig = await replicaRig()
   /** Calls that wait until they are let go. */
