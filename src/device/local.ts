@@ -21,6 +21,7 @@ import {
 import { HoleFinder } from './hole-finder.js'
 import { lap } from './lap.js'
 import { Pace } from './pace.js'
+import { scheduling } from '../util/scheduling.js'
 import { deviceErrorFrom } from './system-error.js'
 
 export interface LocalDisk {
@@ -51,8 +52,8 @@ const FAST_ZERO_LENGTH_MIN = 16 * MiB
 
 export class LocalDevice implements Device {
   readonly #disk: LocalDisk
-  readonly #reads = new Pace()
-  readonly #writes = new Pace()
+  readonly #reads = new Pace(scheduling)
+  readonly #writes = new Pace(scheduling)
   readonly #holes: HoleFinder | undefined
   readonly #synchronousLengthMax: number
   #flushFailure: DeviceError | undefined
@@ -83,8 +84,8 @@ export class LocalDevice implements Device {
     const { length } = into
     assertInside(this, offset, length)
     if (length === 0) return undefined
-    const start = performance.now()
-    if (length > this.#synchronousLengthMax || !this.#reads.isSynchronous(start)) return this.#readInPool(offset, into)
+    if (length > this.#synchronousLengthMax || !this.#reads.begin(performance.now()))
+      return this.#readInPool(offset, into)
     try {
       const bytes = readSync(this.#disk.fd, into, 0, length, offset)
       if (bytes < length) return this.#readInPool(offset + bytes, into.subarray(bytes))
@@ -92,7 +93,7 @@ export class LocalDevice implements Device {
     } catch (error) {
       return Promise.reject(deviceErrorFrom(error, this.name, 'read', offset, length))
     } finally {
-      called(this.#reads, start, length)
+      lap.ms = this.#reads.end(performance.now(), length)
     }
   }
 
@@ -100,8 +101,7 @@ export class LocalDevice implements Device {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
     if (this.readOnly) return Promise.reject(new DeviceError('EPERM', this.name, 'write', offset, length))
-    const start = performance.now()
-    if (length > this.#synchronousLengthMax || !this.#writes.isSynchronous(start)) {
+    if (length > this.#synchronousLengthMax || !this.#writes.begin(performance.now())) {
       return this.#writeInPool(offset, chunks, 0, length, options)
     }
     try {
@@ -110,32 +110,30 @@ export class LocalDevice implements Device {
     } catch (error) {
       return Promise.reject(deviceErrorFrom(error, this.name, 'write', offset, length))
     } finally {
-      called(this.#writes, start, length)
+      lap.ms = this.#writes.end(performance.now(), length)
     }
     return options?.fua ? this.flush() : undefined
   }
 
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
-    const begin = performance.now()
-    if (length > this.#synchronousLengthMax || !this.#reads.isSynchronous(begin)) return false
+    if (length > this.#synchronousLengthMax || !this.#reads.begin(performance.now())) return false
     try {
       return readSync(this.#disk.fd, into, start, length, offset) === length
     } catch {
       return false
     } finally {
-      called(this.#reads, begin, length)
+      lap.ms = this.#reads.end(performance.now(), length)
     }
   }
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
-    const begin = performance.now()
-    if (length > this.#synchronousLengthMax || this.readOnly || !this.#writes.isSynchronous(begin)) return false
+    if (length > this.#synchronousLengthMax || this.readOnly || !this.#writes.begin(performance.now())) return false
     try {
       return writeSync(this.#disk.fd, from, start, length, offset) === length
     } catch {
       return false
     } finally {
-      called(this.#writes, begin, length)
+      lap.ms = this.#writes.end(performance.now(), length)
     }
   }
 
@@ -245,11 +243,4 @@ export class LocalDevice implements Device {
       })
     })
   }
-}
-
-/** A synchronous call of `bytes` has ended. */
-function called(pace: Pace, startMs: number, bytes: number): void {
-  const endMs = performance.now()
-  lap.ms = endMs - startMs
-  pace.called(startMs, endMs, bytes)
 }

@@ -41,6 +41,14 @@ export class SlowReads implements Device {
     return this.#below.write(offset, chunks, options)
   }
 
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    return this.#below.readNow?.(offset, into, start, length) ?? false
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    return this.#below.writeNow?.(offset, from, start, length) ?? false
+  }
+
   flush(): Completion {
     return this.#below.flush()
   }

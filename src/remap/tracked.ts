@@ -39,6 +39,15 @@ export class TrackedDevice implements Device {
     return this.#changed(offset, chunksLength(chunks), () => this.#below.write(offset, chunks, options))
   }
 
+  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    return this.#below.readNow?.(offset, into, start, length) ?? false
+  }
+
+  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    this.#replica.mark(offset, length)
+    return this.#below.writeNow?.(offset, from, start, length) ?? false
+  }
+
   flush(): Completion {
     return this.#below.flush()
   }

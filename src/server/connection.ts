@@ -263,7 +263,7 @@ export class Connection {
       buffers: this.#options.buffers,
       reader: this.#reader,
       express: () => (this.#ending ? undefined : this.#transmission?.express),
-      onPushed: () => {
+      onProgress: () => {
         this.#pump()
       },
     })
@@ -285,7 +285,9 @@ export class Connection {
   }
 
   #transmit(transmission: Transmission): void {
+    this.#inlet?.goOn()
     let state = transmission.advance()
+    if (this.#inlet?.isWaiting && state === 'hungry') state = 'blocked'
     if (state === 'hungry' && this.#sawEnd) {
       transmission.end()
       state = 'ended'

@@ -25,9 +25,6 @@ export interface DirectReads {
   onRead(length: number): void
 }
 
-/** Off: with 64 busy connections it takes the server beyond 200 MiB, see test/e2e/memory.test.ts. */
-const isUsed = (): boolean => process.env['NBD_REMAP_DIRECT'] === '1'
-
 /**
  * Nobody may use `socket` any more, if another one is returned: that has no listeners, does not flow, and may have begun to
  * read. @returns undefined when `socket` cannot be replaced, and is as it was
@@ -37,8 +34,7 @@ export function readDirectly(socket: Socket, reads: DirectReads): Socket | undef
   const handle = old._handle
   // What is still to be written, or was read and not consumed, would be lost with the old one.
   const isBusy = socket.destroyed || socket.writableLength > 0 || socket.readableLength > 0 || socket.readableEnded
-  if (!isUsed() || socket instanceof TLSSocket || isBusy || typeof handle?.useUserBuffer !== 'function')
-    return undefined
+  if (socket instanceof TLSSocket || isBusy || typeof handle?.useUserBuffer !== 'function') return undefined
   const options: HandleOptions = {
     handle,
     allowHalfOpen: true,

@@ -2,7 +2,7 @@
  * `Express`: READ and WRITE as nearly all of them are, carried out straight from the bytes received: no flags, not long, on
  * a device that has done them before the call returns. No promise and no object is made for a request, and the replies of
  * a batch leave in one write. It stops at the first request that is anything else, having done nothing about it, and the
- * caller takes the way for all requests (`Transmission`).
+ * caller takes the way for all requests (`Transmission`). It also stops when the kernel does not take all replies.
  *
  * Beyond a turn of the event loop it holds two buffers at most, one with replies that the kernel did not take and one with
  * the beginning of a request. They are not part of the budget, so it does nothing where a connection has less than one.
@@ -23,12 +23,8 @@ import {
   REQUEST_HEADER_LENGTH,
   SIMPLE_REPLY_LENGTH,
 } from '../nbd/protocol.js'
-import { KiB } from '../util/units.js'
 import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
 import type { Limits } from './limits.js'
-
-/** Of replies with more data only a part fits into the socket at once, so nothing is won. */
-const READ_MAX = 64 * KiB
 
 export interface ExpressOptions {
   readonly device: Device
@@ -41,11 +37,22 @@ export interface ExpressOptions {
   readonly onGone: () => void
 }
 
-/** Where it stopped, and whether only the rest of the request is missing there. */
+/**
+ * Why it stopped: nothing is left; only the rest of a request is missing; replies cannot be kept, or others have waited for
+ * long enough; or the next request is not one for here.
+ */
+export type StopReason = 'done' | 'cut' | 'full' | 'other'
+
+/** Where it stopped, and why. */
 export interface Stop {
   readonly at: number
-  readonly isCut: boolean
+  readonly reason: StopReason
 }
+
+/** What becomes of one request: it is done, up to this position, or not. */
+const CUT = -1
+const FULL = -2
+const OTHER = -3
 
 export class Express {
   readonly #options: ExpressOptions
@@ -81,71 +88,63 @@ export class Express {
 
   /** Carries out requests from the bytes of `data` between `start` and `end`. */
   run(data: Buffer, start: number, end: number): Stop {
-    const { requestsInFlightMax } = this.#options.limits
     let at = start
-    let isCut = false
-    while (this.#canHold && this.#batch < requestsInFlightMax) {
-      if (end - at < REQUEST_HEADER_LENGTH) {
-        isCut = true
-        break
-      }
-      // The magic, no flags, and the type.
-      if (data.readUInt32BE(at) !== NBD_REQUEST_MAGIC) break
-      const flagsAndType = data.readUInt32BE(at + 4)
-      if (flagsAndType === NBD_CMD_READ) {
-        if (!this.#read(data, at)) break
-        at += REQUEST_HEADER_LENGTH
-      } else if (flagsAndType === NBD_CMD_WRITE) {
-        const length = this.#writeLength(data, at)
-        if (length === 0) break
-        isCut = end - at < REQUEST_HEADER_LENGTH + length
-        if (isCut || !this.#write(data, at, length)) break
-        at += REQUEST_HEADER_LENGTH + length
-      } else break
+    let next = at
+    for (let left = this.#options.limits.requestsInFlightMax; at < end; at = next) {
+      next = left-- > 0 && this.canHold ? this.#step(data, at, end) : FULL
+      if (next < 0) break
     }
     this.#send()
-    return { at, isCut }
+    return { at, reason: at === end ? 'done' : next === CUT ? 'cut' : next === FULL ? 'full' : 'other' }
   }
 
-  /** Whether replies can be kept. */
-  get #canHold(): boolean {
+  /** Replies can be kept. */
+  get canHold(): boolean {
     return this.#requestsLeaving === 0 && this.#options.socket.writableLength === 0
   }
 
-  #read(data: Buffer, at: number): boolean {
+  #step(data: Buffer, at: number, end: number): number {
+    if (end - at < REQUEST_HEADER_LENGTH) return CUT
+    // The magic, no flags, and the type.
+    if (data.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return OTHER
+    const flagsAndType = data.readUInt32BE(at + 4)
+    if (flagsAndType === NBD_CMD_READ) return this.#read(data, at)
+    if (flagsAndType === NBD_CMD_WRITE) return this.#write(data, at, end)
+    return OTHER
+  }
+
+  #read(data: Buffer, at: number): number {
     const { device, buffers } = this.#options
     const offset = readOffset(data, at + 16)
     const length = data.readUInt32BE(at + 24)
-    if (length === 0 || length > READ_MAX || offset + length > this.#size) return false
-    if (this.#filled + this.#readHeadLength + length > HOT_SIZE && !this.#send()) return false
+    const replyLength = this.#readHeadLength + length
+    if (length === 0 || replyLength > HOT_SIZE || offset + length > this.#size) return OTHER
+    if (this.#filled + replyLength > HOT_SIZE && !this.#send()) return FULL
     const into = buffers.outgoing
     const head = this.#filled
     this.#isApt = device.readNow?.(offset, into, head + this.#readHeadLength, length) ?? false
-    if (!this.#isApt) return false
+    if (!this.#isApt) return OTHER
     if (this.#options.structured) encodeChunkHead(into, head, data, at, length)
     else encodeSimpleHead(into, head, data, at)
-    this.#filled += this.#readHeadLength + length
+    this.#filled += replyLength
     this.#batch++
-    return true
+    return at + REQUEST_HEADER_LENGTH
   }
 
-  /** @returns 0 when it is not one for here */
-  #writeLength(data: Buffer, at: number): number {
-    const length = data.readUInt32BE(at + 24)
-    const fits = REQUEST_HEADER_LENGTH + length <= HOT_SIZE && readOffset(data, at + 16) + length <= this.#size
-    return fits && !this.#options.readOnly ? length : 0
-  }
-
-  #write(data: Buffer, at: number, length: number): boolean {
-    const { device, buffers } = this.#options
-    if (this.#filled + SIMPLE_REPLY_LENGTH > HOT_SIZE && !this.#send()) return false
+  #write(data: Buffer, at: number, end: number): number {
+    const { device, buffers, readOnly } = this.#options
     const offset = readOffset(data, at + 16)
+    const length = data.readUInt32BE(at + 24)
+    const requestLength = REQUEST_HEADER_LENGTH + length
+    if (readOnly || length === 0 || requestLength > HOT_SIZE || offset + length > this.#size) return OTHER
+    if (end - at < requestLength) return CUT
+    if (this.#filled + SIMPLE_REPLY_LENGTH > HOT_SIZE && !this.#send()) return FULL
     this.#isApt = device.writeNow?.(offset, data, at + REQUEST_HEADER_LENGTH, length) ?? false
-    if (!this.#isApt) return false
+    if (!this.#isApt) return OTHER
     encodeSimpleHead(buffers.outgoing, this.#filled, data, at)
     this.#filled += SIMPLE_REPLY_LENGTH
     this.#batch++
-    return true
+    return at + requestLength
   }
 
   /** @returns whether the kernel took all */

@@ -1,20 +1,27 @@
 /** Image files of the benchmark. */
 import { randomFillSync } from 'node:crypto'
+import { writeSync } from 'node:fs'
 import { open } from 'node:fs/promises'
-import { MiB } from '../../src/util/units.js'
+import { KiB, MiB } from '../../src/util/units.js'
 
 /** So much of every image is random, then it repeats: neither zeros nor equal neighbours that a server could profit from. */
 const PATTERN_SIZE = MiB
 const pattern = randomFillSync(Buffer.allocUnsafe(PATTERN_SIZE))
 
+/** What a guest writes at a time. */
+const STEP = 4 * KiB
+
 /**
  * A file of `size` bytes, a whole number of MiB, with the same content as every other one of this process. It is written
- * rather than copied: a copy may share its blocks with the original and pay for it when written to.
+ * rather than copied: a copy may share its blocks with the original and pay for it when written to. And it is written in
+ * small steps, as by a guest: of what is written in one call Linux 6.18 makes one large folio of the page cache, and ext4 then
+ * walks through all blocks of it for each 4 KiB that are written (14 us instead of 1.7).
  */
 export async function writeImage(file: string, size: number): Promise<string> {
   const handle = await open(file, 'wx')
   try {
-    for (let offset = 0; offset < size; offset += PATTERN_SIZE) await handle.write(pattern, 0, PATTERN_SIZE, offset)
+    for (let offset = 0; offset < size; offset += STEP)
+      writeSync(handle.fd, pattern, offset % PATTERN_SIZE, STEP, offset)
     await handle.sync()
   } finally {
     await handle.close()

@@ -6,8 +6,6 @@ import t, { type Test } from 'tap'
 import { readDirectly } from '../../src/server/direct-socket.js'
 import { temporaryDirectory } from '../support/nbd-server.js'
 
-process.env['NBD_REMAP_DIRECT'] = '1'
-
 async function pair(t: Test): Promise<{ client: net.Socket; accepted: net.Socket; server: net.Server }> {
   const path = join(await temporaryDirectory(t), 's')
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true })

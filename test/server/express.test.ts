@@ -6,8 +6,6 @@ import { KiB, MiB } from '../../src/util/units.js'
 import { MemoryDevice } from '../support/memory-device.js'
 import { serve } from '../support/nbd-server.js'
 
-process.env['NBD_REMAP_DIRECT'] = '1'
-
 /** Counts what is done at once; `isWilling` says whether anything is. */
 class CountingDevice extends PromptDevice {
   isWilling = true

@@ -31,7 +31,9 @@ export class Program {
   #changed: () => void = () => undefined
 
   constructor(t: Test, args: readonly string[], { cwd }: { cwd?: string } = {}) {
-    const command = ['--pdeathsig', 'KILL', process.execPath, PROGRAM, ...args]
+    // Without the hooks of the test runner, which take a third of a second and 70 MiB.
+    const program = ['env', '--unset=NODE_OPTIONS', process.execPath, PROGRAM]
+    const command = ['--pdeathsig', 'KILL', ...program, ...args]
     this.child = spawn('setpriv', command, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
     this.child.stdout?.on('data', (data: Buffer) => {
       this.stdout += data.toString()
