@@ -153,6 +153,7 @@ export class Scrub {
       if (isAborted(signal)) return
       this.#position += step.length
       if (performance.now() - this.#notedMs > NOTE_EVERY_MS) await this.#note(true)
+      if (this.#position === size) break
       const stepMs = this.#speed === 0 ? 0 : (step.length / this.#speed) * 1000
       await this.#rest(stepMs - (performance.now() - startMs), stepMs * LOAD_FACTOR, signal)
     }

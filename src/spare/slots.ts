@@ -280,10 +280,11 @@ export class SlotTable {
 
   /** The next page as the disk has it. */
   #take(page: Buffer): void {
-    const first = this.#sequences.length * SLOTS_PER_PAGE
+    const number = this.#sequences.length
+    const first = number * SLOTS_PER_PAGE
     this.#sequences.push(pageSequence(page))
     this.#noteAge(page)
-    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+    for (let n = 0; n < this.#slotsIn(number); n++) {
       if (slotState(page, n) === 'free') continue
       const slot = readSlot(page, n)
       // What no disk has stays what no disk has: a page with a good checksum may still say anything.
@@ -387,7 +388,7 @@ export class SlotTable {
   #sealedPage(copy: number, { number, sequence }: PageWrite): Buffer {
     const page = emptyPage()
     const first = number * SLOTS_PER_PAGE
-    for (let n = 0; n < SLOTS_PER_PAGE; n++) {
+    for (let n = 0; n < this.#slotsIn(number); n++) {
       const record = this.#record(first + n)
       if (!this.records.isFree(record)) writeSlot(page, n, this.records.get(record))
     }
@@ -427,6 +428,11 @@ export class SlotTable {
       if (!(error instanceof DeviceError)) throw error
       return false
     }
+  }
+
+  /** The last page is not full, and the records behind it are those of another spare. */
+  #slotsIn(page: number): number {
+    return Math.min(SLOTS_PER_PAGE, this.#geometry.slots - page * SLOTS_PER_PAGE)
   }
 
   #pageOffset(copy: number, page: number): number {

@@ -9,7 +9,9 @@ import { RefusedError } from '../../src/util/errors.js'
 import type { Random } from '../../src/util/random.js'
 import { SECTOR_SIZE } from '../../src/util/units.js'
 import { crashPoints } from './crash-states.js'
-import { BrokenPromise, firstWrong, formatted, geometryOf, Life, Machine, NO_RULES, readSectors } from './life.js'
+import { BrokenPromise, firstWrong } from './aftermath.js'
+import { Life } from './life.js'
+import { formatted, geometryOf, Machine, NO_RULES, readSectors } from './machine.js'
 import type { Model } from './model.js'
 import { copyImages, readImage, setSector, ZERO_SECTOR, type Image, type Images } from './simulated-disk.js'
 import { describeStep, drawShape, drawSteps, FLAVOURS, type Shape, type Step } from './steps.js'
@@ -32,7 +34,8 @@ const SAYS_WHAT =
 
 export async function drawShelf(random: Random): Promise<Shelf> {
   const [soundMetadata] = FLAVOURS
-  const shape = drawShape(random)
+  const { blockSize, sectors, slots, firstSlot } = drawShape(random)
+  const shape = { blockSize, sectors, slots, firstSlot }
   const steps: Step[] = [...drawSteps(random, shape, soundMetadata!), { do: 'heal' }]
   steps.push(random.below(2) === 0 ? { do: 'kill', after: 0 } : { do: 'stop' })
   const life = new Life(shape, await formatted(shape, random), random)
@@ -66,7 +69,7 @@ export async function tryCorruption(shelf: Shelf, random: Random): Promise<Outco
   const wrong = firstWrong(model, await readSectors(pair, shape), time, 'killed')
   if (isBeyond) return 'beyond notice'
   if (wrong !== undefined) throw broken(wrong)
-  const { problems } = await verifySpare(machine.spare)
+  const { problems } = await verifySpare(machine.disk('spare'))
   if (problems.length > 0) throw broken(`it was opened and not repaired: ${problems.join('; ')}`)
   return 'opened'
 }

@@ -1,11 +1,12 @@
 /**
- * What both disks may hold after a power cut: for every moment of a journal the durable content, and for every sector with
+ * What the disks may hold after a power cut: for every moment of a journal the durable content, and for every sector with
  * writes that were not durable any one of its contents since, whatever the others are. So writes are lost or kept in any
  * subset, applied in any order, and torn between any two sectors.
  */
 import type { Random } from '../../src/util/random.js'
 import {
   copyImages,
+  forEachDisk,
   setSector,
   ZERO_SECTOR,
   type DiskName,
@@ -159,7 +160,7 @@ interface Pending {
 /** @returns what is still pending */
 function settle(durable: Images, pending: readonly Pending[], writes: ReadonlySet<SimulatedWrite>): Pending[] {
   const left: Pending[] = []
-  const past = { main: new Set<number>(), spare: new Set<number>() }
+  const past = forEachDisk(() => new Set<number>())
   for (const { write, sectors } of [...pending].reverse()) {
     const current = new Map([...sectors].filter(([sector]) => !past[write.disk].has(sector)))
     if (!writes.has(write)) {

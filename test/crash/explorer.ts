@@ -9,20 +9,11 @@
  */
 import type { Random } from '../../src/util/random.js'
 import { crashPoints, type Choice, type CrashPoint } from './crash-states.js'
-import {
-  aftermath,
-  BrokenPromise,
-  isMetadata,
-  Life,
-  Machine,
-  NO_RULES,
-  readSectors,
-  touchesMetadata,
-  type Chapter,
-  type Survivor,
-} from './life.js'
+import { aftermath, BrokenPromise, momentAt, touchesMetadata, type Chapter, type Survivor } from './aftermath.js'
+import { Life } from './life.js'
+import { Machine, NO_RULES, readSectors } from './machine.js'
 import { contentOf, type Death } from './model.js'
-import { copyImages, type Images } from './simulated-disk.js'
+import { copyImages, DISKS, type Images } from './simulated-disk.js'
 import type { Shape, Step } from './steps.js'
 
 /** At each moment so many states at most. */
@@ -64,10 +55,10 @@ export class Explorer {
     const death = outer?.death ?? (point.isAllKept(choice) ? 'killed' : 'power cut')
     const time = outer?.time ?? point.time
     const start = point.images(choice)
-    const rules = chapter.moments.findLast((moment) => moment.time <= time)?.rules ?? NO_RULES
+    const rules = momentAt(chapter, time)?.rules ?? NO_RULES
     const machine = new Machine(shape, copyImages(start), rules, this.#random)
     const decayed = outer || point.time < chapter.opened ? [] : this.#decay(machine, point, chapter.hasDecay)
-    const mayBeRefused = rules.spare.length > machine.rules.spare.length
+    const mayBeRefused = decayed.length > 0 && machine.failsMetadata(rules)
     const deaths = { time, death, before: [...(outer?.before ?? []), ...decayed], mayBeRefused }
     const found = await aftermath(machine, chapter, point, choice, deaths)
     if (!found) {
@@ -89,9 +80,8 @@ export class Explorer {
 
   /** Where no metadata is in flight, one copy of everything is enough, and of a failing one not even that is needed. */
   #decay(machine: Machine, point: CrashPoint, hasDecay: boolean): string[] {
-    if (touchesMetadata(point, machine.geometry) || !this.#oneIn(ONE_IN.decay)) return []
-    const isFailing = machine.rules.spare.some(({ start }) => isMetadata(start, machine.geometry))
-    if (isFailing) return machine.loseSoundCopies(this.#random)
+    if (touchesMetadata(point, machine) || !this.#oneIn(ONE_IN.decay)) return []
+    if (machine.failsMetadata()) return machine.loseSoundCopies(this.#random)
     return hasDecay ? [] : machine.loseCopies(this.#random)
   }
 
@@ -116,9 +106,7 @@ export class Explorer {
   /** The server is killed, copies decay, and it is started again: nothing has changed. */
   async #openAgain(machine: Machine, { seen }: Survivor, before: readonly string[]): Promise<void> {
     this.count.reopenings++
-    const { rules } = machine
-    const isSound = !rules.spare.some(({ start }) => isMetadata(start, machine.geometry))
-    const lost = isSound && this.#random.below(3) > 0 ? machine.loseCopies(this.#random) : []
+    const lost = !machine.failsMetadata() && this.#random.below(3) > 0 ? machine.loseCopies(this.#random) : []
     machine.changeServer()
     const broken = (what: string): BrokenPromise =>
       new BrokenPromise([`opened a second time: ${what}`, ...before, ...lost].join('\n    '))
@@ -135,8 +123,7 @@ export class Explorer {
     const { shape } = machine
     const broken = (what: string): BrokenPromise =>
       new BrokenPromise([`going on afterwards: ${what}`, ...before].join('\n    '))
-    machine.main.clear()
-    machine.spare.clear()
+    machine.heal(...DISKS)
     machine.changeServer()
     const pair = await machine.open()
     const content = Array.from({ length: shape.sectors }, (_, sector) => contentOf(0xffff, sector))

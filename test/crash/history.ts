@@ -1,8 +1,8 @@
 /** A history from a seed, and the shortest one that still fails. */
 import { Random } from '../../src/util/random.js'
 import { Explorer, type Count } from './explorer.js'
-import { formatted } from './life.js'
-import { SHAPE } from './mutations.js'
+import { formatted } from './machine.js'
+import { POOL_SHAPE, SHAPE } from './mutations.js'
 import { describeStep, drawShape, drawSteps, FLAVOURS, type Shape, type Step } from './steps.js'
 
 export { newCount } from './explorer.js'
@@ -22,10 +22,12 @@ export function drawHistory(seed: string): History {
 }
 
 /** That of a mutation. */
-export const historyOf = (history: string | readonly Step[]): History =>
-  typeof history === 'string'
-    ? drawHistory(history)
-    : { seed: 'mutation', flavour: 'step by step', shape: SHAPE, steps: history }
+export function historyOf(history: string | readonly Step[]): History {
+  if (typeof history === 'string') return drawHistory(history)
+  const needsPool = history.some((step) => step.do === 'drain' || step.do === 'join')
+  const shape = needsPool ? POOL_SHAPE : SHAPE
+  return { seed: 'mutation', flavour: 'step by step', shape, steps: history }
+}
 
 /** @returns what is wrong; `undefined`: nothing. With what was visited. */
 export async function tryHistory({ seed, shape, steps }: History, count?: Count): Promise<Error | undefined> {

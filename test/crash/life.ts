@@ -4,213 +4,26 @@
  * of a chapter is for explorer.ts to look at.
  */
 import { DeviceError, type Completion } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import type { FaultRule } from '../../src/device/faulty.js'
 import { addRemaps, batchOf, removeRemaps } from '../../src/remap/admin.js'
 import { RemapRequestError } from '../../src/remap/batch.js'
-import { formatPair, Pair } from '../../src/remap/pair.js'
-import { HEADER_OFFSETS, layOut, PAGE_SIZE, spareSizeMin, type Geometry } from '../../src/spare/format.js'
-import { silentLog } from '../../src/util/log.js'
+import { DrainError } from '../../src/remap/drain.js'
+import type { Pair } from '../../src/remap/pair.js'
+import { Scrub } from '../../src/remap/scrub.js'
+import { HEADER_OFFSETS, PAGE_SIZE } from '../../src/spare/format.js'
+import type { Member } from '../../src/spare/pool.js'
 import { RefusedError } from '../../src/util/errors.js'
+import { silentLog } from '../../src/util/log.js'
 import type { Random } from '../../src/util/random.js'
-import { mainBlock, SECTOR_SIZE, slotNumber } from '../../src/util/units.js'
-import { asDisk, onlySpare, POLICY, spareOffsetOf } from '../support/rig.js'
-import { crashPoints, type Choice, type CrashPoint } from './crash-states.js'
+import { mainBlock, SECTOR_SIZE, slotNumber, type SlotNumber } from '../../src/util/units.js'
+import { POLICY } from '../support/rig.js'
+import { aftermath, BrokenPromise, lastPoint, type Chapter } from './aftermath.js'
+import { INITIAL, Machine, NO_RULES, type Rules } from './machine.js'
 import { ANYTHING, contentOf, LOST, Model, type Content, type Death, type Version } from './model.js'
-import { copyImages, imageOf, Journal, setSector, SimulatedDisk, type Images } from './simulated-disk.js'
+import { copyImages, DISKS, SPARES, type Images, type SpareName } from './simulated-disk.js'
 import { blocksOf, type Operation, type Request, type Shape, type Step } from './steps.js'
 
-export interface Rules {
-  readonly main: readonly FaultRule[]
-  readonly spare: readonly FaultRule[]
-}
-
-/** What holds from a time of the journal on. */
-interface Moment {
-  readonly time: number
-  readonly rules: Rules
-  /** Blocks with a remap that was acknowledged. */
-  readonly remapped: ReadonlySet<number>
-  /** Some copy of the metadata cannot be written, or read: one more may be too much. */
-  readonly metadataFaulted: boolean
-}
-
-export interface Chapter {
-  readonly start: Images
-  readonly journal: Journal
-  readonly model: Model
-  readonly moments: Moment[]
-  /** Copies decayed, or could not be written: others may not decay until that is repaired. */
-  hasDecay: boolean
-  /** When its server had opened the pair: until then, what survived the last power cut was not repaired. */
-  readonly opened: number
-}
-
-/** A promise is broken. The message says where, and what. */
-export class BrokenPromise extends Error {
-  override name = 'BrokenPromise'
-}
-
-/** Two disks with faults, and whoever serves them. */
-export class Machine {
-  readonly shape: Shape
-  readonly geometry: Geometry
-  readonly journal: Journal
-  main: FaultyDevice
-  spare: FaultyDevice
-  #disks: { main: SimulatedDisk; spare: SimulatedDisk }
-
-  /** @param spareSize when it is not what it was when it was formatted */
-  constructor(shape: Shape, images: Images, rules: Rules, random: Random, spareSize = geometryOf(shape).spareSize) {
-    this.shape = shape
-    this.geometry = geometryOf(shape)
-    this.journal = new Journal()
-    const { mainSize } = this.geometry
-    this.#disks = {
-      main: new SimulatedDisk('main', mainSize, images.main, this.journal, random),
-      spare: new SimulatedDisk('spare', spareSize, images.spare, this.journal, random),
-    }
-    this.main = new FaultyDevice(this.#disks.main)
-    this.spare = new FaultyDevice(this.#disks.spare)
-    this.main.add(...rules.main)
-    this.spare.add(...rules.spare)
-  }
-
-  get images(): Images {
-    return { main: this.#disks.main.image, spare: this.#disks.spare.image }
-  }
-
-  /** The faults that stay when the server changes: a flush that is to fail is forgotten. */
-  get rules(): Rules {
-    const lasting = (rules: readonly FaultRule[]) => rules.filter(({ operations }) => !operations.includes('flush'))
-    return { main: lasting(this.main.rules), spare: lasting(this.spare.rules) }
-  }
-
-  /** The disks as another server finds them: no request of the old one is answered any more. */
-  changeServer(): void {
-    const { rules } = this
-    this.#disks = { main: this.#disks.main.reopened(), spare: this.#disks.spare.reopened() }
-    this.journal.resume()
-    this.main = new FaultyDevice(this.#disks.main)
-    this.spare = new FaultyDevice(this.#disks.spare)
-    this.main.add(...rules.main)
-    this.spare.add(...rules.spare)
-  }
-
-  /**
-   * One copy of every slot page decays at most, and four headers.
-   * @returns which, in words
-   */
-  loseCopies(random: Random): string[] {
-    const lost: string[] = []
-    for (const copy of random.sample(random.below(5), 5)) {
-      this.#lose(HEADER_OFFSETS[copy] ?? 0, random)
-      lost.push(`then header copy ${copy} decayed`)
-    }
-    for (let page = 0; page < Math.min(this.geometry.slotPages, 4); page++) {
-      const copy = random.below(3)
-      const table = this.geometry.slotTableOffsets[copy]
-      if (table === undefined) continue
-      this.#lose(table + page * PAGE_SIZE, random)
-      lost.push(`then copy ${copy} of slot page ${page} decayed`)
-    }
-    return lost
-  }
-
-  /**
-   * Of slot pages, or of the header, when a copy of it has a fault, the others decay, and the faults are gone. Not of both:
-   * then all that is left could be of one time in the past. @returns which, in words
-   */
-  loseSoundCopies(random: Random): string[] {
-    const failing = (offset: number): boolean =>
-      this.spare.fails('write', offset, PAGE_SIZE) || this.spare.fails('read', offset, PAGE_SIZE)
-    const lost: string[] = []
-    const isHeader = random.below(3) === 0
-    for (let page = 0; !isHeader && page < Math.min(this.geometry.slotPages, 4); page++) {
-      const offsets = this.geometry.slotTableOffsets.map((table) => table + page * PAGE_SIZE)
-      if (!offsets.some(failing)) continue
-      for (const offset of offsets.filter((other) => !failing(other))) this.#lose(offset, random)
-      lost.push(`then the sound copy of slot page ${page} decayed`)
-    }
-    if (isHeader && HEADER_OFFSETS.some(failing)) {
-      for (const offset of HEADER_OFFSETS) if (!failing(offset)) this.#lose(offset, random)
-      lost.push('then the sound header copies decayed')
-    }
-    this.spare.clear()
-    return lost
-  }
-
-  /** So that crash states have it, too, it is written down as a write that is durable at once. */
-  #lose(offset: number, random: Random): void {
-    const from = random.below(2)
-    const sectors = new Map<number, Buffer>()
-    for (let n = from; n < PAGE_SIZE / SECTOR_SIZE; n++)
-      sectors.set(offset / SECTOR_SIZE + n, random.bytes(SECTOR_SIZE))
-    for (const [sector, content] of sectors) setSector(this.images.spare, sector, content)
-    const write = { disk: 'spare' as const, offset, length: PAGE_SIZE, sectors }
-    this.journal.add({ kind: 'write', write })
-    this.journal.add({ kind: 'durable', writes: [write] })
-  }
-
-  get #pairDisks() {
-    return { main: asDisk(this.main, 'main'), spares: [asDisk(this.spare, 'spare')] }
-  }
-
-  format(): Promise<void> {
-    return formatPair(this.#pairDisks, { blockSize: this.shape.blockSize, force: false, log: silentLog })
-  }
-
-  open(): Promise<Pair> {
-    return Pair.open(this.#pairDisks, { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog })
-  }
-}
-
-/** The smallest spare with so many slots. */
-export function geometryOf({ blockSize, sectors, slots }: Shape): Geometry {
-  let size = spareSizeMin(blockSize) + (slots - 1) * blockSize
-  for (;;) {
-    const geometry = layOut(sectors * SECTOR_SIZE, size, blockSize)
-    if (geometry && geometry.slots >= slots) return geometry
-    size += PAGE_SIZE
-  }
-}
-
-const INITIAL = 1
 const SOUND_HEADER = 3
-
-/** A formatted pair as it lies on the shelf. */
-export async function formatted(shape: Shape, random: Random): Promise<Images> {
-  const content = Array.from({ length: shape.sectors }, (_, sector) => contentOf(INITIAL, sector))
-  const machine = new Machine(shape, { main: imageOf(Buffer.concat(content)), spare: new Map() }, NO_RULES, random)
-  await machine.format()
-  return machine.images
-}
-
-export const NO_RULES: Rules = { main: [], spare: [] }
-
-/** Reads every sector; `undefined` where the answer is EIO. */
-export async function readSectors(pair: Pair, { sectors, blockSize }: Shape): Promise<(Buffer | undefined)[]> {
-  const perBlock = blockSize / SECTOR_SIZE
-  const seen: (Buffer | undefined)[] = []
-  for (let sector = 0; sector < sectors; sector += perBlock) {
-    const block = Buffer.alloc(Math.min(perBlock, sectors - sector) * SECTOR_SIZE)
-    const isWhole = await tryRead(pair, sector, block)
-    for (let n = 0; n < block.length / SECTOR_SIZE; n++) {
-      const part = block.subarray(n * SECTOR_SIZE, (n + 1) * SECTOR_SIZE)
-      seen.push(isWhole || (await tryRead(pair, sector + n, part)) ? part : undefined)
-    }
-  }
-  return seen
-}
-
-async function tryRead({ target }: Pair, sector: number, into: Buffer): Promise<boolean> {
-  try {
-    await target.read(sector * SECTOR_SIZE, into)
-    return true
-  } catch (error) {
-    if (error instanceof DeviceError && error.code === 'EIO') return false
-    throw error
-  }
-}
 
 export class Life {
   readonly chapters: Chapter[] = []
@@ -220,8 +33,8 @@ export class Life {
   #model: Model
   #pair!: Pair
   #lastId = INITIAL
-  /** Of each slot page the copy that may fail: both at once would be the end. */
-  readonly #failingCopies = new Map<number, number>()
+  /** Of each slot page, by spare and number, the copy that may fail: both at once would be the end. */
+  readonly #failingCopies = new Map<string, number>()
   #hasFaultyMetadata = false
   /** What survived a power cut was too little, and that was no surprise. */
   #isOver = false
@@ -260,7 +73,7 @@ export class Life {
 
   #begin(start: Images): void {
     const { journal, rules } = this.#machine
-    const first = { time: 0, rules, remapped: new Set<number>(), metadataFaulted: this.#failsMetadata(rules) }
+    const first = { time: 0, rules, remapped: new Set<number>(), metadataFaulted: this.#machine.failsMetadata() }
     const hasDecay = this.#hasFaultyMetadata
     this.chapters.push({ start, journal, model: this.#model, moments: [first], hasDecay, opened: journal.now })
     this.#note()
@@ -280,35 +93,33 @@ export class Life {
     const target = this.#pair as Pair | undefined
     for (const [block] of target?.target.table.entries() ?? []) remapped.add(block)
     const { rules } = this.#machine
-    const metadataFaulted = this.#failsMetadata(rules)
+    const metadataFaulted = this.#machine.failsMetadata()
     this.#chapter.moments.push({ time: this.#now, rules, remapped, metadataFaulted })
     this.#markUnreadable()
-  }
-
-  #failsMetadata(rules: Rules): boolean {
-    return rules.spare.some(({ start }) => isMetadata(start, this.#machine.geometry))
   }
 
   /** Sectors whose place, on main or spare, cannot be read now. */
   #markUnreadable(): void {
     const { blockSize, sectors } = this.#shape
-    const { target } = (this.#pair as Pair | undefined) ?? {}
     for (let sector = 0; sector < sectors; sector++) {
       const offset = sector * SECTOR_SIZE
-      const place = target && spareOffsetOf(target, Math.floor(offset / blockSize))
-      const fails =
-        place === undefined
-          ? this.#machine.main.fails('read', offset, SECTOR_SIZE)
-          : this.#machine.spare.fails('read', place + (offset % blockSize), SECTOR_SIZE)
+      const slot = (this.#pair as Pair | undefined)?.target.table.lookup(mainBlock(Math.floor(offset / blockSize)))
+      const place = slot === undefined ? undefined : this.#placeOf(slot)
+      const fails = place
+        ? this.#machine.disk(place.disk).fails('read', place.offset + (offset % blockSize), SECTOR_SIZE)
+        : this.#machine.main.fails('read', offset, SECTOR_SIZE)
       if (fails) this.#model.mayBeLost(sector, this.#now)
     }
   }
 
+  /** Where the data block of a slot of the pool stands. */
+  #placeOf(slot: SlotNumber): { disk: SpareName; offset: number } {
+    const member = this.#pair.target.pool.memberOf(slot)
+    return { disk: nameOf(member), offset: member.dataOffset(slot) }
+  }
+
   async #step(step: Step): Promise<void> {
     switch (step.do) {
-      case 'burst':
-        await Promise.all(step.blocks.map((block) => this.#request(this.#blockWrite(block))))
-        break
       case 'main-fault':
         this.#machine.main.add(rule(step.operations, step.sector * SECTOR_SIZE, step.sectors * SECTOR_SIZE))
         break
@@ -319,11 +130,10 @@ export class Life {
         this.#addMetadataFault(step)
         break
       case 'flush-fault':
-        this.#machine[step.disk].add({ operations: ['flush'], start: 0, end: 1e12, code: 'EIO', times: 1 })
+        this.#machine.disk(step.disk).add({ operations: ['flush'], start: 0, end: 1e12, code: 'EIO', times: 1 })
         break
       case 'heal':
-        this.#machine.main.clear()
-        this.#machine.spare.clear()
+        this.#machine.heal(...DISKS)
         break
       case 'kill':
         await this.#dieWithin(step.within, step.after)
@@ -355,30 +165,40 @@ export class Life {
   /** Free spare blocks fail writes only: when it is in use, a block knows by the model what it may have lost. */
   #addSpareFault(operations: readonly Operation[], nth: number | undefined): void {
     const { table } = this.#pair.target
-    const spare = onlySpare(this.#pair.target)
     const slots = [...table.entries()].map(([, slot]) => slot).sort((a, b) => a - b)
     const used = nth === undefined ? undefined : slots[nth % slots.length]
-    const numbers = Array.from({ length: spare.geometry.slots }, (_, n) => slotNumber(n))
-    const slot = used ?? numbers.find((number) => spare.slots.state(number) === 'free')
+    const slot = used ?? this.#firstFree()
     if (slot === undefined) return
-    const fails = used === undefined ? (['write'] as const) : operations
-    this.#machine.spare.add(rule(fails, spare.dataOffset(slot), this.#shape.blockSize))
+    const { disk, offset } = this.#placeOf(slot)
+    this.#machine.disk(disk).add(rule(used === undefined ? ['write'] : operations, offset, this.#shape.blockSize))
+  }
+
+  /** The slot that is handed out next. */
+  #firstFree(): SlotNumber | undefined {
+    for (const member of this.#pair.target.pool.members) {
+      const { geometry, slots } = member.spare
+      for (let n = nameOf(member) === 'spare' ? this.#shape.firstSlot : 0; n < geometry.slots; n++) {
+        if (slots.state(slotNumber(n)) === 'free') return member.global(slotNumber(n))
+      }
+    }
+    return undefined
   }
 
   /** One copy of everything stays sound. */
   #addMetadataFault(step: Step & { do: 'metadata-fault' }): void {
-    const { geometry } = this.#machine
+    const geometry = this.#machine.geometry(step.spare)
     const page = Math.min(step.page, geometry.slotPages - 1)
     if (step.structure === 'header' && step.copy === SOUND_HEADER) return
     if (step.structure === 'page') {
-      if ((this.#failingCopies.get(page) ?? step.copy) !== step.copy) return
-      this.#failingCopies.set(page, step.copy)
+      const key = `${step.spare}/${page}`
+      if ((this.#failingCopies.get(key) ?? step.copy) !== step.copy) return
+      this.#failingCopies.set(key, step.copy)
     }
     this.#hasFaultyMetadata = true
     this.#chapter.hasDecay = true
     const table = geometry.slotTableOffsets[step.copy] ?? 0
     const offset = step.structure === 'header' ? (HEADER_OFFSETS[step.copy] ?? 0) : table + page * PAGE_SIZE
-    this.#machine.spare.add(rule(step.operations, offset, PAGE_SIZE))
+    this.#machine.disk(step.spare).add(rule(step.operations, offset, PAGE_SIZE))
   }
 
   // --- Requests ----------------------------------------------------------------------------------------------------
@@ -404,8 +224,20 @@ export class Life {
       case 'remove':
         await this.#remove(request)
         break
+      case 'scrub':
+        await this.#scrub()
+        break
+      case 'drain':
+        await this.#drain(request.spare)
+        break
+      case 'join':
+        await this.#join(request.spare)
+        break
       case 'stop':
         await this.#stop()
+        break
+      case 'burst':
+        await this.#burst(request)
     }
   }
 
@@ -474,7 +306,8 @@ export class Life {
     const perBlock = blockSize / SECTOR_SIZE
     const count = Math.min(blocks, blocksOf(this.#shape) - block)
     const mainSector = block * perBlock
-    const place = slot === undefined ? {} : { spareSector: Math.min(slot, this.#machine.geometry.slots - 1) * perBlock }
+    const place =
+      slot === undefined ? {} : { spareSector: Math.min(slot, this.#machine.geometry('spare').slots - 1) * perBlock }
     const length = Math.min(count * perBlock, sectors - mainSector)
     await orRefused(async () => {
       const batch = batchOf(this.#pair.target, { mainSector, sectors: length, ...place })
@@ -494,7 +327,43 @@ export class Life {
       const range = { mainSector, sectors: Math.min(blocks * perBlock, sectors - mainSector) }
       await removeRemaps(this.#pair.target, batchOf(this.#pair.target, range))
     })
-    this.#machine.spare.clear()
+    this.#machine.heal(...SPARES)
+  }
+
+  /** With a server that is killed, it does not come to an end. */
+  #scrub(): Promise<void> {
+    const { target } = this.#pair
+    return new Promise((resolve) => {
+      const scrub = new Scrub(
+        target,
+        (event) => {
+          if (event === 'SCRUB_COMPLETED' || event === 'SCRUB_STOPPED') resolve()
+        },
+        silentLog,
+      )
+      scrub.start({ speed: 0, restart: true })
+    })
+  }
+
+  /** What is free afterwards is sound: it may join again. */
+  async #drain(spare: SpareName): Promise<void> {
+    const { pool } = this.#pair.target
+    const member = pool.find(spare)
+    if (!member) return
+    await orRefused(() => this.#pair.removeSpare(member).done)
+    if (!pool.members.includes(member)) this.#machine.heal(spare)
+  }
+
+  async #join(spare: SpareName): Promise<void> {
+    if (!this.#shape.second || this.#pair.target.pool.find(spare)) return
+    await orRefused(async () => {
+      await this.#pair.addOpened(this.#machine.opened(spare), true)
+    })
+  }
+
+  async #burst({ blocks, beside }: Request & { do: 'burst' }): Promise<void> {
+    const writes = blocks.map((block) => this.#request(this.#blockWrite(block)))
+    await Promise.all([...writes, ...(beside ? [this.#request(beside)] : [])])
   }
 
   async #stop(): Promise<void> {
@@ -513,14 +382,19 @@ export class Life {
   async #open(): Promise<void> {
     const before = this.#chapter.moments.at(-1)?.remapped ?? []
     this.#pair = await this.#machine.open()
-    const spare = onlySpare(this.#pair.target)
-    for (let slot = 0; slot < this.#shape.firstSlot; slot++) await spare.reserve(slotNumber(slot))
+    await this.#reserve()
     for (const block of before) {
       if (this.#pair.target.table.lookup(mainBlock(block)) === undefined) {
         throw new BrokenPromise(`after a restart, the remap of block ${block} is gone`)
       }
     }
     this.#note()
+  }
+
+  /** The slots before the first one that is handed out. */
+  async #reserve(): Promise<void> {
+    const member = this.#pair.target.pool.find('spare')
+    for (let slot = 0; member && slot < this.#shape.firstSlot; slot++) await member.spare.reserve(slotNumber(slot))
   }
 
   /** Returns when the server is dead: in the middle of `request`, or after it. */
@@ -550,88 +424,13 @@ export class Life {
     )
     this.#machine = machine
     this.#pair = found.pair
-    for (let slot = 0; slot < this.#shape.firstSlot; slot++)
-      await onlySpare(found.pair.target).reserve(slotNumber(slot))
+    await this.#reserve()
     this.#model = new Model(contents)
     this.#begin(start)
   }
 }
 
-export interface Survivor {
-  readonly pair: Pair
-  readonly seen: readonly (Buffer | undefined)[]
-}
-
-export interface Deaths {
-  /** Of the chapter's journal: what had happened when the power was cut for the first time. */
-  readonly time: number
-  readonly death: Death
-  /** What is known of the power cuts before this one, in words. */
-  readonly before: readonly string[]
-  /** The last copy of something was taken away: wrong data is still wrong. */
-  readonly mayBeRefused?: boolean
-}
-
-/**
- * Opens what survived a power cut, and holds it against the model.
- * @returns `undefined`: it was refused, and may be, for metadata had failed before
- * @throws BrokenPromise
- */
-export async function aftermath(
-  machine: Machine,
-  chapter: Chapter,
-  point: CrashPoint,
-  choice: Choice,
-  { time, death, before, mayBeRefused = false }: Deaths,
-): Promise<Survivor | undefined> {
-  const moment = chapter.moments.findLast((candidate) => candidate.time <= time)
-  const broken = (what: string, cause?: unknown): BrokenPromise =>
-    new BrokenPromise(
-      [`${death} at event ${point.time}: ${what}`, ...before, ...point.describe(choice)].join('\n    '),
-      { cause },
-    )
-  let pair: Pair
-  try {
-    pair = await machine.open()
-  } catch (error) {
-    const wasTooMuch = moment?.metadataFaulted === true && touchesMetadata(point, machine.geometry)
-    if (error instanceof RefusedError && (mayBeRefused || wasTooMuch)) return undefined
-    throw broken(`it cannot be opened: ${String(error)}`, error)
-  }
-  const seen = await readSectors(pair, machine.shape)
-  const wrong = firstWrong(chapter.model, seen, time, death)
-  if (wrong !== undefined) throw broken(wrong)
-  for (const block of moment?.remapped ?? []) {
-    if (pair.target.table.lookup(mainBlock(block)) === undefined) throw broken(`the remap of block ${block} is gone`)
-  }
-  return { pair, seen }
-}
-
-export const isMetadata = (offset: number, { dataOffset, slots, blockSize }: Geometry): boolean =>
-  offset < dataOffset || offset >= dataOffset + slots * blockSize
-
-/** Whether a write of metadata was under way. */
-export const touchesMetadata = ({ volatile }: CrashPoint, geometry: Geometry): boolean =>
-  volatile.some(({ disk, offset }) => disk === 'spare' && isMetadata(offset, geometry))
-
-function lastPoint({ start, journal }: Chapter): CrashPoint {
-  let last: CrashPoint | undefined
-  for (const point of crashPoints(start, journal)) last = point
-  return last!
-}
-
-export function firstWrong(
-  model: Model,
-  seen: readonly (Buffer | undefined)[],
-  time: number,
-  death: Death,
-): string | undefined {
-  for (const [sector, content] of seen.entries()) {
-    const wrong = model.check(sector, content, time, death)
-    if (wrong !== undefined) return wrong
-  }
-  return undefined
-}
+const nameOf = ({ name }: Member): SpareName => name as SpareName
 
 const rule = (operations: FaultRule['operations'], start: number, length: number): FaultRule => ({
   operations: operations.includes('write') ? [...operations, 'write-zeroes'] : operations,
@@ -645,7 +444,8 @@ async function orRefused(action: () => Promise<void>): Promise<void> {
   try {
     await action()
   } catch (error) {
-    if (!(error instanceof RemapRequestError)) throw error
+    const isRefusal = [RemapRequestError, RefusedError, DrainError, DeviceError].some((kind) => error instanceof kind)
+    if (!isRefusal) throw error
   }
 }
 

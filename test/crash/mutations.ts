@@ -18,6 +18,9 @@ export interface Mutation {
 /** For histories step by step. Slots stand beyond the first sector of their page, so that the page can be torn. */
 export const SHAPE: Shape = { blockSize: 1024, sectors: 8, slots: 100, firstSlot: 40 }
 
+/** The same with another spare in the pool, for steps that need one. */
+export const POOL_SHAPE: Shape = { ...SHAPE, second: { slots: 5, isMember: true } }
+
 const range = { sector: 0, sectors: 2 }
 const writes: Step = { do: 'write', ...range, fua: false, inset: 0 }
 const mainFault: Step = { do: 'main-fault', operations: ['write'], ...range }
@@ -56,7 +59,14 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'spare/slots.js',
     from: 'while (this.#staleSaved !== this.#stale.changes) {',
     to: 'while (false) {',
-    history: 'mutation/283',
+    history: [
+      { do: 'metadata-fault', spare: 'spare', structure: 'page', operations: ['write'], copy: 1, page: 0 },
+      mainFault,
+      writes,
+      { ...mainFault, sector: 2 },
+      { ...writes, sector: 2 },
+      { do: 'read', ...range },
+    ],
   },
   {
     name: 'a copy that missed an update is not written before the only good one',
@@ -64,7 +74,7 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const late = COPIES.map((copy) => pages.filter(({ number }) => this.#stale.has(copy, number)));',
     to: 'const late = [[], []];',
     history: [
-      { do: 'metadata-fault', structure: 'page', operations: ['write'], copy: 1, page: 0 },
+      { do: 'metadata-fault', spare: 'spare', structure: 'page', operations: ['write'], copy: 1, page: 0 },
       mainFault,
       writes,
       { do: 'heal' },
@@ -78,7 +88,10 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'spare/choose.js',
     from: '(pageSequence(buffer) > pageSequence(best) ? buffer : best)',
     to: '(pageSequence(buffer) < pageSequence(best) ? buffer : best)',
-    history: 'mutation/0',
+    history: [0, 2, 4, 6].flatMap((sector): Step[] => [
+      { ...mainFault, sector, sectors: sector === 6 ? 1 : 2 },
+      { ...writes, sector },
+    ]),
   },
   {
     name: 'slot pages are not repaired at a start',
@@ -99,7 +112,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'spare/header.js',
     from: 'await device.flush();\n            written++;',
     to: 'written++;',
-    history: 'mutation/27',
+    history: 'mutation/0',
   },
   {
     name: 'of the header only one copy is written',
@@ -127,7 +140,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'remap/placement.js',
     from: 'const failures = await this.#pool.commit(placed.map(',
     to: 'const failures = []; void this.#pool.commit(placed.map(',
-    history: 'mutation/0',
+    history: 'mutation/4',
   },
   {
     name: 'a slot is committed before its data is written',
@@ -142,6 +155,16 @@ export const MUTATIONS: readonly Mutation[] = [
     from: 'const failures = await this.#pool.commit(placed.map(',
     to: 'await this.#outOfUse(placed.flatMap(({ remap: { block, retires: slot } }) => slot === undefined ? [] : [{ slot, state: RETIRED, block }]));\nconst failures = await this.#pool.commit(placed.map(',
     history: [mainFault, writes, { do: 'flush' }, { do: 'spare-fault', operations: ['write'], nth: 0 }, writes],
+  },
+  {
+    name: 'a spare is in the pool before it is formatted',
+    file: 'spare/pool.js',
+    from: 'await Spare.format(device, ',
+    to: 'await this.#tell(this.#members, record); await Spare.format(device, ',
+    history: [
+      { do: 'drain', spare: 'second' },
+      { do: 'join', spare: 'second' },
+    ],
   },
   {
     name: 'a flush does not reach the spare',

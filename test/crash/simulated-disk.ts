@@ -14,12 +14,22 @@ import { SECTOR_SIZE } from '../../src/util/units.js'
 
 /** Sector number -> content; what is missing is zeros. A content never changes once it is in an image. */
 export type Image = Map<number, Buffer>
-export type DiskName = 'main' | 'spare'
+/** `second`: another spare, which may be in the pool, or blank, or gone from it. */
+export const DISKS = ['main', 'spare', 'second'] as const
+export type DiskName = (typeof DISKS)[number]
+export const SPARES = ['spare', 'second'] as const
+export type SpareName = (typeof SPARES)[number]
 export type Images = Readonly<Record<DiskName, Image>>
 
 export const ZERO_SECTOR = Buffer.alloc(SECTOR_SIZE)
 
-export const copyImages = ({ main, spare }: Images): Images => ({ main: new Map(main), spare: new Map(spare) })
+export const forEachDisk = <T>(make: (disk: DiskName) => T): Readonly<Record<DiskName, T>> => ({
+  main: make('main'),
+  spare: make('spare'),
+  second: make('second'),
+})
+
+export const copyImages = (images: Images): Images => forEachDisk((disk) => new Map(images[disk]))
 
 export interface SimulatedWrite {
   readonly disk: DiskName
@@ -35,7 +45,7 @@ export type JournalEvent =
 
 const never = new Promise<never>(() => undefined)
 
-/** The one order of everything that both disks were asked. A time is the number of events before it. */
+/** The one order of everything that all disks were asked. A time is the number of events before it. */
 export class Journal {
   readonly events: JournalEvent[] = []
   #left = Infinity

@@ -1,5 +1,6 @@
 /** What happens in a history: a list of plain values, so that a failing one can be cut down and printed. */
 import type { Random } from '../../src/util/random.js'
+import type { DiskName, SpareName } from './simulated-disk.js'
 
 export interface Shape {
   readonly blockSize: number
@@ -9,6 +10,8 @@ export interface Shape {
   readonly slots: number
   /** The first of them that is handed out: those before are taken. So slots stand in any sector and page of the table. */
   readonly firstSlot: number
+  /** A second spare, in the pool from the beginning or blank; absent: there is none. */
+  readonly second?: { readonly slots: number; readonly isMember: boolean }
 }
 
 export type Operation = 'read' | 'write'
@@ -28,13 +31,19 @@ export type Request =
   | { readonly do: 'add'; readonly block: number; readonly blocks: number; readonly slot?: number }
   /** Moves blocks back to main. */
   | { readonly do: 'remove'; readonly block: number; readonly blocks: number }
+  /** Reads the whole disk in the background, and repairs. */
+  | { readonly do: 'scrub' }
+  /** Everything on one of two spares moves to the other one, and it leaves the pool. */
+  | { readonly do: 'drain'; readonly spare: SpareName }
+  /** A spare that is not in the pool is formatted and taken into it. */
+  | { readonly do: 'join'; readonly spare: SpareName }
   /** Clean stop and start. */
   | { readonly do: 'stop' }
+  /** Writes of whole blocks at the same time, and something beside them. */
+  | { readonly do: 'burst'; readonly blocks: readonly number[]; readonly beside?: Request }
 
 export type Step =
   | Request
-  /** Writes of whole blocks at the same time. */
-  | { readonly do: 'burst'; readonly blocks: readonly number[] }
   | {
       readonly do: 'main-fault'
       readonly operations: readonly Operation[]
@@ -45,13 +54,14 @@ export type Step =
   | { readonly do: 'spare-fault'; readonly operations: readonly Operation[]; readonly nth?: number }
   | {
       readonly do: 'metadata-fault'
+      readonly spare: SpareName
       readonly structure: 'header' | 'page'
       readonly operations: readonly Operation[]
       readonly copy: number
       readonly page: number
     }
   /** The next flush of this disk fails. */
-  | { readonly do: 'flush-fault'; readonly disk: 'main' | 'spare' }
+  | { readonly do: 'flush-fault'; readonly disk: DiskName }
   | { readonly do: 'heal' }
   /** The server is killed, between requests or `after` so many writes and flushes of one, and started again. */
   | { readonly do: 'kill'; readonly within?: Request; readonly after: number }
@@ -85,7 +95,9 @@ export function drawShape(random: Random): Shape {
   const edges = [0, 19, 40, SLOTS, 2 * SLOTS, 64 * SLOTS].filter((edge) => edge < slots - 2)
   const edge = isBig ? 64 * SLOTS : random.pick(edges)
   const firstSlot = Math.max(0, edge - random.below(3))
-  return { blockSize, sectors: Math.max(3, (blocks * blockSize) / 512), slots, firstSlot }
+  const isPool = !isBig && random.below(3) === 0
+  const second = isPool && { second: { slots: random.between(3, 9), isMember: random.below(2) === 0 } }
+  return { blockSize, sectors: Math.max(3, (blocks * blockSize) / 512), slots, firstSlot, ...second }
 }
 
 /** In a slot page. */
@@ -99,8 +111,7 @@ export function drawSteps(random: Random, shape: Shape, flavour: Flavour): Step[
 
 function drawStep(random: Random, shape: Shape, flavour: Flavour): Step {
   const dice = random.below(100)
-  if (dice < 42) return drawRequest(random, shape)
-  if (dice < 47) return drawBurst(random, shape)
+  if (dice < 47) return drawRequest(random, shape)
   if (dice < 58) return drawMainFault(random, shape)
   if (dice < 70) return drawSpareFault(random)
   if (dice < 79) return drawOddFault(random, shape, flavour)
@@ -113,6 +124,18 @@ function drawStep(random: Random, shape: Shape, flavour: Flavour): Step {
 }
 
 function drawRequest(random: Random, shape: Shape): Request {
+  if (shape.second && random.below(5) === 0) return drawMove(random)
+  if (random.below(10) === 0) return drawBurst(random, shape)
+  if (random.below(20) === 0) return { do: 'scrub' }
+  return drawPlainRequest(random, shape)
+}
+
+const drawMove = (random: Random): Request => ({
+  do: random.pick(['drain', 'join'] as const),
+  spare: random.pick(['spare', 'second'] as const),
+})
+
+function drawPlainRequest(random: Random, shape: Shape): Request {
   const dice = random.below(100)
   const range = drawRange(random, shape)
   const fua = random.below(4) === 0
@@ -135,9 +158,11 @@ const drawMainFault = (random: Random, shape: Shape): Step & { do: 'main-fault' 
   ...drawRange(random, { ...shape, sectors: shape.sectors - 1 }),
 })
 
-function drawBurst(random: Random, shape: Shape): Step {
-  const count = Math.min(random.between(2, 4), blocksOf(shape))
-  return { do: 'burst', blocks: random.sample(count, blocksOf(shape)) }
+function drawBurst(random: Random, shape: Shape): Request {
+  const blocks = random.sample(Math.min(random.between(2, 4), blocksOf(shape)), blocksOf(shape))
+  const dice = random.below(4)
+  if (dice === 0) return { do: 'burst', blocks, beside: { do: 'scrub' } }
+  return { do: 'burst', blocks, ...(dice === 1 && shape.second && { beside: drawMove(random) }) }
 }
 
 function drawSpareFault(random: Random): Step {
@@ -148,14 +173,15 @@ function drawSpareFault(random: Random): Step {
 }
 
 function drawOddFault(random: Random, shape: Shape, flavour: Flavour): Step {
-  if (flavour.flushFaults) return { do: 'flush-fault', disk: random.pick(['main', 'spare'] as const) }
+  if (flavour.flushFaults) return { do: 'flush-fault', disk: random.pick(disksOf(shape)) }
   if (!flavour.metadataFaults) return drawRequest(random, shape)
   const structure = random.below(4) === 0 ? 'header' : 'page'
   const copy = random.below(structure === 'header' ? 5 : 2)
   const used = Math.floor(shape.firstSlot / SLOTS)
   const page = random.pick([used, used, random.below(Math.ceil(shape.slots / SLOTS))])
   const operations = random.pick([['write'], ['write'], ['read'], ['read', 'write']] as const)
-  return { do: 'metadata-fault', structure, operations, copy, page }
+  const spare = random.pick(sparesOf(shape))
+  return { do: 'metadata-fault', spare, structure, operations, copy, page }
 }
 
 const drawOperations = (random: Random): readonly Operation[] =>
@@ -171,6 +197,9 @@ function drawRange(random: Random, shape: Shape): { sector: number; sectors: num
 }
 
 export const blocksOf = ({ sectors, blockSize }: Shape): number => Math.ceil((sectors * 512) / blockSize)
+
+export const sparesOf = ({ second }: Shape): SpareName[] => (second ? ['spare', 'second'] : ['spare'])
+const disksOf = (shape: Shape): DiskName[] => ['main', ...sparesOf(shape)]
 
 export const describeStep = (step: Step): string => {
   const { do: what, ...rest } = step

@@ -1,5 +1,6 @@
 /** Spares that fail, fill up, come and go while blocks look for a place. */
 import t, { type Test } from 'tap'
+import { batchOf, removeRemaps } from '../../src/remap/admin.js'
 import { BLOCK, PoolRig, SECTORS } from '../support/pool-rig.js'
 import { answer, badSectors, pattern, readFrom } from '../support/rig.js'
 
@@ -26,6 +27,22 @@ void t.test('spares are filled in their order, and pieces never run from one int
   const seen = await readFrom(rig.pair.target, 2 * BLOCK, 3 * BLOCK)
   t.ok(seen.subarray(100, 100 + 2 * BLOCK).every((byte) => byte === 0x77))
   t.same([seen[99], seen[100 + 2 * BLOCK]], [3, 5])
+})
+
+void t.test('what leaves one spare is not found again in the slot table of another one', async (t) => {
+  const rig = await PoolRig.create([2, 5])
+  for (let block = 0; block < 3; block++) await rig.remap(block)
+  t.equal(rig.placeOf(2), 'b')
+  rig.main.clear()
+  // The page of spare a is written while b holds block 2, and not afterwards.
+  for (const block of [0, 2]) {
+    const batch = batchOf(rig.pair.target, { mainSector: block * SECTORS, sectors: SECTORS })
+    await removeRemaps(rig.pair.target, batch)
+  }
+  await rig.pair.target.write(2 * BLOCK, [filled(0x55)])
+  await rig.open('a', 'b')
+  t.equal(rig.placeOf(2), undefined)
+  t.same(await read(rig, 2), filled(0x55))
 })
 
 void t.test('SPARE_LOW and SPARE_EXHAUSTED are sent once, and again after a spare was added', async (t) => {
