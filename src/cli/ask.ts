@@ -4,7 +4,7 @@ import type { QmpClient } from '../qmp/client.js'
 import { messageOf } from '../util/errors.js'
 
 /** The server cannot be asked: there is none, or it went away. */
-class UnreachableError extends Error {
+export class UnreachableError extends Error {
   override name = 'UnreachableError'
 }
 

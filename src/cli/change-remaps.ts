@@ -4,7 +4,7 @@ import type { ListFormat, ListRange, ParseOptions } from '../remap/lists/list.js
 import { UsageError } from '../util/errors.js'
 import { readList, runBatch, runLong } from './batch.js'
 import { EXIT } from './exit.js'
-import { controlOption, jsonOption, listFormatOption, parseSector, unitOption } from './options.js'
+import { controlOption, jsonOption, listFormatOption, parseLength, parseSector, unitOption } from './options.js'
 
 interface ChangeOptions {
   readonly control: string
@@ -27,12 +27,6 @@ interface AddOptions extends ListOptions {
 const parsePlace = (text: string): string => {
   if (text !== 'auto' && text !== 'lost') parseSector(text)
   return text
-}
-
-function parseLength(text: string): number {
-  const sectors = parseSector(text)
-  if (sectors === 0) throw new InvalidArgumentError('It must be at least 1.')
-  return sectors
 }
 
 const fromOption = (): Option => new Option('--from <file>', 'the ranges of this list; - reads standard input')

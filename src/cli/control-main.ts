@@ -46,7 +46,7 @@ const dataPlane = new DataPlane(report, (event, data) => {
 })
 const monitor = new QmpMonitor({
   version: qmpVersion('nbd-remap', packageVersion()),
-  commands: controlCommands(dataPlane),
+  commands: controlCommands(dataPlane, log),
   events: CONTROL_EVENTS,
   log,
 })
@@ -68,6 +68,7 @@ async function listen(addresses: readonly ControlAddress[]): Promise<void> {
 
 async function close(): Promise<void> {
   for (const socket of sockets) socket.close()
+  dataPlane.log.release()
   await monitor.close()
   port?.close()
 }

@@ -7,12 +7,13 @@ import { Answering, type Present } from '../control/answering.js'
 import type { Facts, NbdClient } from '../control/messages.js'
 import type { Operations } from '../control/operations.js'
 import type { RemapEventSink } from '../remap/events.js'
-import type { Log } from '../util/log.js'
+import { teeLog, type Log } from '../util/log.js'
 import type { ControlOrder, ControlReport } from './control-main.js'
 import type { ControlAddress } from './options.js'
 
 export class ControlThread {
-  readonly #log: Log
+  /** What is logged here can be asked for over the control socket, too. */
+  readonly log: Log
   readonly #thread = new Worker(new URL('./control-main.js', import.meta.url))
   readonly #exited: Promise<void>
   #answering: Answering | undefined
@@ -22,7 +23,9 @@ export class ControlThread {
 
   /** Begins to boot. */
   constructor(log: Log) {
-    this.#log = log
+    this.log = teeLog(log, (level, message) => {
+      this.#send({ kind: 'log', level, message })
+    })
     this.#thread.on('message', (report: ControlReport) => {
       this.#receive(report)
     })
@@ -85,7 +88,7 @@ export class ControlThread {
   }
 
   #receive(report: ControlReport): void {
-    if (report.kind === 'log') this.#log[report.level](report.message)
+    if (report.kind === 'log') this.log[report.level](report.message)
     else if (report.kind === 'question') void this.#answering?.receive(report)
     else {
       if (report.kind === 'booted') this.#isBooted = true

@@ -70,7 +70,7 @@ export function parseLocation(text: string): string {
 }
 
 /** `sun_path` of Linux without its final NUL. */
-const SOCKET_PATH_BYTES_MAX = 107
+export const SOCKET_PATH_BYTES_MAX = 107
 
 export function parseSocketPath(text: string): string {
   if (text === '') throw new InvalidArgumentError('It must be a path.')
@@ -107,6 +107,12 @@ export function parseSector(text: string): number {
   if (!/^\d+$/.test(text) || !Number.isSafeInteger(sector))
     throw new InvalidArgumentError('It must be a sector number.')
   return sector
+}
+
+export function parseLength(text: string): number {
+  const sectors = parseSector(text)
+  if (sectors === 0) throw new InvalidArgumentError('It must be at least 1.')
+  return sectors
 }
 
 const COUNT_MAX = 1_000_000

@@ -5,7 +5,8 @@ import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../
 import type { Limits } from '../server/limits.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
-import { stderrLog } from '../util/log.js'
+import { createLog, stderrLog, type Log } from '../util/log.js'
+import { LogFile } from '../util/log-file.js'
 import { takeInheritedSockets } from './activation.js'
 import { reportError } from './exit.js'
 import type { ClientAddresses } from './listen.js'
@@ -19,6 +20,7 @@ import {
   parseCount,
   parseExportName,
   parseHostPort,
+  parseLength,
   parseLocation,
   parseSeconds,
   parsePercent,
@@ -41,6 +43,7 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly name: string
   readonly create?: boolean
   readonly blockSize?: number
+  readonly sectors?: number
   readonly socket?: string
   readonly listen?: HostPort
   readonly control?: readonly ControlAddress[]
@@ -61,6 +64,7 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly tableGrowLoad?: number
   readonly tableShrinkLoad?: number
   readonly limit?: Partial<Limits>
+  readonly logFile?: string
   readonly verbose?: boolean
 }
 
@@ -74,6 +78,7 @@ const withoutTls = (): Command =>
     .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
     .option('--create', 'format spares that are blank, and only those; beside others they are added to the pool')
     .option('--block-size <bytes>', `with --create: ${BLOCK_SIZE_HELP}`, parseBlockSize)
+    .option('--sectors <n>', 'serve only so many sectors, of 512 bytes, from the start of main', parseLength)
     .addOption(
       new Option('--socket <path>', 'serve on this unix socket').argParser(parseSocketPath).conflicts('listen'),
     )
@@ -132,6 +137,7 @@ const withoutTls = (): Command =>
 export const serveCommand = (): Command =>
   addTableOptions(addTlsOptions(withoutTls()), 'table-')
     .addOption(limitOption())
+    .option('--log-file <path>', 'log to this file; of 8 MiB it is renamed to PATH.1, and a new one begun')
     .option('--verbose', 'log more')
     .addHelpText(
       'after',
@@ -216,6 +222,7 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     control: options.control ?? [],
     create: options.create ?? false,
     blockSize: options.blockSize,
+    sectors: options.sectors,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
     ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
@@ -228,6 +235,15 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },
     limits: options.limit ?? {},
-    log: stderrLog(options.verbose ? 'debug' : 'info'),
+    log: logOf(options),
   }
+}
+
+function logOf({ logFile, verbose }: ServeCommandOptions): Log {
+  const least = verbose ? 'debug' : 'info'
+  if (logFile === undefined) return stderrLog(least)
+  const file = new LogFile(logFile)
+  return createLog(least, (line) => {
+    file.append(line)
+  })
 }

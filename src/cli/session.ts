@@ -4,13 +4,15 @@
  * wait.
  */
 import type { Socket } from 'node:net'
+import { isWarning } from '../control/events.js'
 import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
 import { describeSpares } from '../control/spare-operations.js'
+import { resolveLocation } from '../device/location.js'
 import type { OpenedDisk } from '../device/open.js'
 import { SlowReads } from '../device/slow-reads.js'
 import { formatNbdUri } from '../nbd/uri.js'
-import type { RemapEventName, RemapEventSink } from '../remap/events.js'
+import type { RemapEventSink } from '../remap/events.js'
 import { guarded, type TimeoutPolicy } from '../remap/guard.js'
 import { Healing } from '../remap/healing.js'
 import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
@@ -23,7 +25,9 @@ import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
 import { findContent } from '../spare/blank.js'
+import { RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
+import { SECTOR_SIZE } from '../util/units.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { stopWithin } from './leave.js'
@@ -45,6 +49,8 @@ export interface SessionOptions {
   readonly control: readonly ControlAddress[]
   readonly create: boolean
   readonly blockSize: number | undefined
+  /** Of main, from its start; all if absent. */
+  readonly sectors: number | undefined
   readonly readOnly: boolean
   readonly acceptMain: boolean
   readonly policy: ReadPolicy
@@ -135,10 +141,12 @@ class Session {
     this.#server = server
   }
 
-  static async start(options: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
+  static async start(given: SessionOptions, uri: string, stop: Stop, parts: SessionParts): Promise<Session> {
     const { control } = parts
+    const { log } = given
+    const options = { ...given, log: control?.log ?? log }
     await control?.listen(options.control)
-    const emit = emitter(options, control)
+    const emit = emitter(log, control)
     const { pair, slowReads } = await openPair(options, emit)
     const healing = new Healing(pair.target, { ...options, slowReads, emit })
     const server = newServer(options, pair, parts)
@@ -165,29 +173,28 @@ class Session {
   }
 
   async #close(): Promise<void> {
+    await this.#pair.target.suspension.resume()
     await this.#server.close()
     await this.#healing.close()
     await this.#pair.close()
   }
 }
 
-/** What an operator should find in the log without a control client. The other events write lines of their own. */
-const LOGGED_EVENTS: ReadonlySet<RemapEventName> = new Set([
-  'REMAP_ADDED',
-  'IO_ERROR',
-  'IO_TIMEOUT',
-  'SPARE_LOW',
-  'SPARE_EXHAUSTED',
-])
-
-function emitter({ log }: SessionOptions, control: ControlThread | undefined): RemapEventSink {
+/** @param log the plain one: what is told to the control thread as an event need not be told as a line, too */
+function emitter(log: Log, control: ControlThread | undefined): RemapEventSink {
   return (event, data) => {
-    if (LOGGED_EVENTS.has(event)) log.warn(`${event} ${JSON.stringify(data)}`)
+    if (isWarning(event)) log.warn(`${event} ${JSON.stringify(data)}`)
     control?.emit(event, data)
   }
 }
 
-function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts {
+/** Bytes. */
+const servedSize = ({ sectors }: SessionOptions, { target }: Pair): number =>
+  sectors === undefined ? target.size : sectors * SECTOR_SIZE
+
+function factsOf(options: SessionOptions, uri: string, pair: Pair): Facts {
+  const { name } = options
+  const { target } = pair
   const { main, pool } = target
   return {
     version: packageVersion(),
@@ -196,7 +203,8 @@ function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts
     startedAt: new Date(),
     readOnly: target.readOnly,
     blockSize: pool.blockSize,
-    main: { name: main.name, size: main.size },
+    size: servedSize(options, pair),
+    main: { name: main.name, location: resolveLocation(options.main), size: main.size },
     statistics: target.statistics.memory,
   }
 }
@@ -204,7 +212,7 @@ function factsOf({ name }: SessionOptions, uri: string, { target }: Pair): Facts
 function newServer(options: SessionOptions, pair: Pair, { control, tls }: SessionParts): NbdServer {
   const server = new NbdServer({
     limits: options.limits,
-    exports: [pairExport(pair.target, options.name)],
+    exports: [pairExport(pair.target, options.name, servedSize(options, pair))],
     log: options.log,
     ...(tls && { tls }),
     onClientConnected: (client) => {
@@ -224,6 +232,12 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     spareReadOnly: options.readOnly,
     log: options.log,
   })
+  try {
+    refuseShortMain(options, opened)
+  } catch (error) {
+    await closeDisks(opened)
+    throw error
+  }
   const main = guardedDisk('main', opened.main, options, emit)
   const slowReads = new SlowReads(main.device, options.slowReadMs)
   const disks = { ...opened, main: { ...main, device: slowReads } }
@@ -241,6 +255,13 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
   return { pair: formatted.pair, slowReads }
 }
 
+function refuseShortMain({ sectors }: SessionOptions, { main: { device } }: PairDisks): void {
+  const all = Math.floor(device.size / SECTOR_SIZE)
+  if (sectors !== undefined && sectors > all) {
+    throw new RefusedError(`main ${device.name} has ${all} sectors, so ${sectors} of it cannot be served`)
+  }
+}
+
 /** @returns beside the pair the disks that are to be added to it */
 async function openFormatted(
   disks: PairDisks,
@@ -249,6 +270,7 @@ async function openFormatted(
   emit: RemapEventSink,
 ): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
   const blank = options.create ? await createIfBlank(disks, options) : []
+  const { main } = disks
   const spares = disks.spares.filter((disk) => !blank.includes(disk))
   const { policy, sparePolicy, tableSettings, acceptMain, log, replicaInSync } = options
   const state = replicaInSync ? 'in-sync' : 'stale'
@@ -256,6 +278,12 @@ async function openFormatted(
   const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit, replica: copy }
   const pair = await Pair.open({ ...disks, spares }, pairOptions)
   warnOfBlockSize(options, pair)
+  const { table } = pair.target
+  const names = spares.map(({ device }) => device.name).join(', ')
+  log.info(
+    `main=${main.device.name}, spare=${names}: ${table.count} remaps in a hash table of ${table.buckets} buckets ` +
+      `(initial size=${table.buckets})`,
+  )
   return { pair, blank }
 }
 

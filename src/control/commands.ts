@@ -2,15 +2,18 @@
  * The commands of the control socket: one table of name, arguments, result and handler. They run in the control thread.
  * Those that need the disks are carried out by the data plane, see operations.ts.
  */
+import { silentLog, type Log } from '../util/log.js'
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
+import { deviceCommands } from './device-commands.js'
 import { healingCommands } from './healing-commands.js'
+import { logCommands } from './log-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
 import { statisticsCommands } from './statistics-commands.js'
 
 /** What the commands act on. */
-export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask'>
+export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask' | 'log'>
 
 const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
 export const STATUS = {
@@ -22,6 +25,7 @@ export const STATUS = {
     version: { kind: 'str' },
     'started-at': { kind: 'str' },
     'read-only': { kind: 'bool' },
+    suspended: { kind: 'bool', description: 'true: requests are held until it is resumed' },
     uri: { kind: 'str' },
     'export-name': { kind: 'str' },
     'block-size': { kind: 'size' },
@@ -47,7 +51,7 @@ export const STATUS = {
 /** What `query-status` returns. */
 export type ServerStatus = ValueOf<typeof STATUS>
 
-export function controlCommands(subject: ControlSubject): CommandTable {
+export function controlCommands(subject: ControlSubject, log: Log = silentLog): CommandTable {
   return {
     'query-status': command({
       description: 'The disk pair, the export and its clients',
@@ -58,6 +62,8 @@ export function controlCommands(subject: ControlSubject): CommandTable {
     ...remapCommands(subject),
     ...spareCommands(subject),
     ...healingCommands(subject),
+    ...deviceCommands(subject, log),
+    ...logCommands(subject.log),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {
@@ -70,7 +76,7 @@ export function controlCommands(subject: ControlSubject): CommandTable {
 async function queryStatus(subject: ControlSubject): Promise<ServerStatus> {
   const { main, ...facts } = await subject.facts
   const state = await subject.state()
-  const { remaps } = await subject.statistics()
+  const { remaps, suspended } = await subject.statistics()
   return {
     status: 'running',
     'data-plane': state,
@@ -78,10 +84,11 @@ async function queryStatus(subject: ControlSubject): Promise<ServerStatus> {
     version: facts.version,
     'started-at': facts.startedAt.toISOString(),
     'read-only': facts.readOnly,
+    suspended: suspended === 1,
     uri: facts.uri,
     'export-name': facts.exportName,
     'block-size': facts.blockSize,
-    main,
+    main: { name: main.name, size: main.size },
     spares: [...subject.spares],
     remaps,
     clients: subject.clients.map((client) => ({

@@ -18,6 +18,8 @@ import {
   type Question,
   type ToControl,
 } from './messages.js'
+import { levelOf } from './events.js'
+import { LogRing } from './log-ring.js'
 import type { SpareState } from './spare-commands.js'
 
 /** Promise P8 leaves 100 ms for everything that is answered from what is known. */
@@ -28,6 +30,8 @@ const SILENCE_MAX_MS = 5000
 export type DataPlaneState = 'running' | 'stalled'
 
 export class DataPlane {
+  /** What the data plane has logged, and its events. */
+  readonly log = new LogRing()
   readonly #send: (question: Question) => void
   readonly #emit: (event: string, data: JsonObject) => void
   readonly #answers = new Map<number, (answer: Answer) => void>()
@@ -90,7 +94,11 @@ export class DataPlane {
       case 'spares':
         this.#spares = message.spares
         break
+      case 'log':
+        this.log.add(message.level, message.message)
+        break
       case 'event':
+        this.log.add(levelOf(message.event), `${message.event} ${JSON.stringify(message.data)}`, message.event)
         this.#emit(message.event, message.data)
         break
       case 'answer':

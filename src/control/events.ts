@@ -1,5 +1,12 @@
 /** The events of the control socket, for its schema. Their data is documented in `remap/events.ts`. */
 import type { EventTable } from '../qmp/schema.js'
+import type { KeptLevel } from '../util/log.js'
+
+/** What an operator should be warned of. The other events write lines of their own into the log. */
+const WARNINGS: ReadonlySet<string> = new Set(['REMAP_ADDED', 'IO_ERROR', 'IO_TIMEOUT', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+
+export const isWarning = (event: string): boolean => WARNINGS.has(event)
+export const levelOf = (event: string): KeptLevel => (isWarning(event) ? 'warn' : 'info')
 
 const DISK = ['main', 'spare']
 const SCRUB = {

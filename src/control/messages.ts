@@ -1,6 +1,7 @@
 /** What the data plane and the control thread say to each other. All of it can be cloned from thread to thread. */
 import type { QmpErrorClass } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
+import type { KeptLevel } from '../util/log.js'
 import type { SpareState } from './spare-commands.js'
 
 /** A client of the NBD server, as the status shows it. */
@@ -20,7 +21,9 @@ export interface Facts {
   readonly startedAt: Date
   readonly readOnly: boolean
   readonly blockSize: number
-  readonly main: { readonly name: string; readonly size: number }
+  /** Of the export, in bytes: that of main, or less. */
+  readonly size: number
+  readonly main: { readonly name: string; readonly location: string; readonly size: number }
   /** See `openStatistics`. */
   readonly statistics: SharedArrayBuffer
 }
@@ -37,6 +40,7 @@ export type ToControl =
   | { readonly kind: 'clients'; readonly clients: readonly NbdClient[] }
   /** All of them, before the answer to HELLO. */
   | { readonly kind: 'spares'; readonly spares: readonly SpareState[] }
+  | { readonly kind: 'log'; readonly level: KeptLevel; readonly message: string }
   | { readonly kind: 'event'; readonly event: string; readonly data: JsonObject }
   | { readonly kind: 'answer'; readonly id: number; readonly answer: Answer }
 

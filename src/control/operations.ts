@@ -3,6 +3,7 @@
  * command. Arguments have been checked in the control thread.
  */
 import type { JsonObject } from '../qmp/message.js'
+import { deviceOperations } from './device-operations.js'
 import { healingOperations, type HealingSubject } from './healing-operations.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
 import { spareOperations } from './spare-operations.js'
@@ -20,6 +21,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...remapOperations(subject),
     ...spareOperations(subject.pair),
     ...healingOperations(subject),
+    ...deviceOperations(subject),
     [
       'quit',
       () => {

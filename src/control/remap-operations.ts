@@ -6,6 +6,7 @@ import { RemapRequestError, type BatchRange, type RemapBatch } from '../remap/ba
 import { listLost, listRemaps, type Page } from '../remap/listing.js'
 import type { Pair } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
+import { refuseSuspended } from './device-operations.js'
 import { settingsProblem } from '../remap/table-settings.js'
 import type { RemapTarget } from '../remap/target.js'
 import {
@@ -35,6 +36,7 @@ export function remapOperations(subject: RemapSubject): [string, Operation][] {
   const writing = (name: string, run: (args: never) => unknown): [string, Operation] =>
     row(name, (args) => {
       if (target.readOnly) throw new QmpReplyError('the pair is served read-only')
+      refuseSuspended(target)
       return run(args)
     })
   return [

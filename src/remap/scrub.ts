@@ -159,6 +159,7 @@ export class Scrub {
     }
     if (isAborted(signal)) return
     this.#state = 'completed'
+    this.#target.statistics.scrubs++
     await this.#note(false)
     this.#emit('SCRUB_COMPLETED', this.#told())
   }

@@ -41,6 +41,10 @@ const LEVELS = [
   'resizes',
   'freeBlocks',
   'spareBlocks',
+  /** 1 while requests are held. */
+  'suspended',
+  /** Scrubs that came to the end of the disk. */
+  'scrubs',
   // Settings of the table.
   'bucketsMin',
   'growLoad',

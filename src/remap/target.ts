@@ -32,6 +32,7 @@ import { Relocations } from './relocations.js'
 import { Repair } from './repair.js'
 import type { Replica } from './replica.js'
 import { newStatistics, type Statistics, type TimedOperation } from './statistics.js'
+import { Suspension } from './suspension.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
 
@@ -61,6 +62,7 @@ export class RemapTarget implements Device {
   readonly statistics: Statistics = newStatistics()
   readonly #latencies = this.statistics.latencies
   readonly lock = new RangeLock()
+  readonly suspension = new Suspension(this)
   readonly replica: Replica | undefined
   readonly blocks: DataBlocks
   readonly emit: RemapEventSink
@@ -186,7 +188,13 @@ export class RemapTarget implements Device {
   flush(): Completion {
     this.statistics.flushes++
     lap.ms = 0
-    return this.#timed('flush', this.#counted(all([this.main.flush(), this.pool.flush()])))
+    return this.#timed('flush', this.#counted(this.#flush()))
+  }
+
+  async #flush(): Promise<void> {
+    const { resumed } = this.suspension
+    if (resumed !== undefined) await resumed
+    await all([this.main.flush(), this.pool.flush()])
   }
 
   trim(offset: number, length: number, options?: WriteOptions): Completion {

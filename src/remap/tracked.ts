@@ -3,69 +3,33 @@
  * when they end, for the replica may have been declared identical meanwhile.
  */
 import { chunksLength } from '../util/chunks.js'
-import type { AllocationExtent, BlockSizes, Completion, Device, WriteOptions, ZeroOptions } from '../device/device.js'
+import type { Completion, Device, WriteOptions, ZeroOptions } from '../device/device.js'
+import { PassThrough } from '../device/pass-through.js'
 import type { Replica } from './replica.js'
 
-export class TrackedDevice implements Device {
-  readonly #below: Device
+export class TrackedDevice extends PassThrough {
   readonly #replica: Replica
 
   constructor(below: Device, replica: Replica) {
-    this.#below = below
+    super(below)
     this.#replica = replica
   }
 
-  get name(): string {
-    return this.#below.name
+  override write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
+    return this.#changed(offset, chunksLength(chunks), () => super.write(offset, chunks, options))
   }
 
-  get size(): number {
-    return this.#below.size
-  }
-
-  get readOnly(): boolean {
-    return this.#below.readOnly
-  }
-
-  get blockSizes(): BlockSizes {
-    return this.#below.blockSizes
-  }
-
-  read(offset: number, into: Buffer): Completion {
-    return this.#below.read(offset, into)
-  }
-
-  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
-    return this.#changed(offset, chunksLength(chunks), () => this.#below.write(offset, chunks, options))
-  }
-
-  readNow(offset: number, into: Buffer, start: number, length: number): boolean {
-    return this.#below.readNow?.(offset, into, start, length) ?? false
-  }
-
-  writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
+  override writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     this.#replica.mark(offset, length)
-    return this.#below.writeNow?.(offset, from, start, length) ?? false
+    return super.writeNow(offset, from, start, length)
   }
 
-  flush(): Completion {
-    return this.#below.flush()
+  override trim(offset: number, length: number, options?: WriteOptions): Completion {
+    return this.#changed(offset, length, () => super.trim(offset, length, options))
   }
 
-  trim(offset: number, length: number, options?: WriteOptions): Completion {
-    return this.#changed(offset, length, () => this.#below.trim(offset, length, options))
-  }
-
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
-    return this.#changed(offset, length, () => this.#below.writeZeroes(offset, length, options))
-  }
-
-  async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
-    return (await this.#below.extents?.(offset, length, countMax)) ?? [{ length, allocation: 'data' }]
-  }
-
-  close(): Promise<void> {
-    return this.#below.close()
+  override writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
+    return this.#changed(offset, length, () => super.writeZeroes(offset, length, options))
   }
 
   #changed(offset: number, length: number, change: () => Completion): Completion {

@@ -1,7 +1,9 @@
 /** One line per message on standard error: `2026-01-31T12:00:00.000Z warn  text`. Standard output stays free for results. */
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
-const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error']
+export const KEPT_LEVELS = ['info', 'warn', 'error'] as const
+export type KeptLevel = (typeof KEPT_LEVELS)[number]
+const LEVELS: readonly LogLevel[] = ['debug', ...KEPT_LEVELS]
 
 export interface Log {
   debug(message: string): void
@@ -19,7 +21,30 @@ export function createLog(least: LogLevel, write: (line: string) => void): Log {
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
 }
 
+/** What `createLog` has written. @returns undefined for any other line */
+export function parseLogLine(line: string): { time: string; level: LogLevel; message: string } | undefined {
+  const [, time = '', level = '', message = ''] = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) (\w+) +(.*)$/.exec(line) ?? []
+  const known = LEVELS.find((it) => it === level)
+  return known && { time, level: known, message }
+}
+
 export const stderrLog = (least: LogLevel = 'info'): Log => createLog(least, (line) => process.stderr.write(line))
+
+/** A log that also passes on what is worth keeping: everything but the debug lines. */
+export function teeLog(log: Log, keep: (level: KeptLevel, message: string) => void): Log {
+  const at = (level: KeptLevel) => (message: string) => {
+    log[level](message)
+    keep(level, message)
+  }
+  return {
+    debug: (message) => {
+      log.debug(message)
+    },
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+  }
+}
 
 const ignore = (): void => undefined
 export const silentLog: Log = { debug: ignore, info: ignore, warn: ignore, error: ignore }

@@ -1,0 +1,122 @@
+/**
+ * The data plane's side of what device-mapper's users ask for: hold all requests, put ranges exactly here or there, look at
+ * a sector. Arguments have been checked in the control thread.
+ */
+import { QmpReplyError } from '../qmp/error.js'
+import type { JsonObject } from '../qmp/message.js'
+import { addRemaps, batchOf } from '../remap/admin.js'
+import { RemapRequestError } from '../remap/batch.js'
+import { isBadBlock } from '../remap/data-blocks.js'
+import type { Pair } from '../remap/pair.js'
+import type { ReadPolicy } from '../remap/policy.js'
+import type { RemapTarget } from '../remap/target.js'
+import { mainBlock, SECTOR_SIZE, type SlotNumber } from '../util/units.js'
+
+export interface DeviceSubject {
+  readonly pair: Pair
+  readonly policy: ReadPolicy
+}
+
+/** Whole blocks, in sectors. */
+export interface PlaceArguments {
+  readonly 'main-sector': number
+  readonly 'spare-sector': number
+  readonly sectors: number
+}
+
+/** Where a sector is served from, and whether it can be read there. */
+export interface SectorState {
+  readonly spare?: string
+  readonly 'spare-sector'?: number
+  readonly lost: boolean
+  readonly readable: boolean
+}
+
+type Operation = (args: JsonObject) => unknown
+
+export function deviceOperations({ pair, policy }: DeviceSubject): [string, Operation][] {
+  const { target } = pair
+  return [
+    ['suspend', () => target.suspension.suspend()],
+    ['resume', () => target.suspension.resume()],
+    ['flush', () => (target.suspension.isSuspended ? undefined : target.flush())],
+    ['remap-place', (args) => place(target, policy, args as unknown as PlaceArguments)],
+    ['examine-sector', (args) => examine(target, (args as { sector: number }).sector)],
+  ]
+}
+
+/** What moves data would wait until it is resumed, and its asker with it. @throws QmpReplyError */
+export function refuseSuspended({ suspension }: RemapTarget): void {
+  if (suspension.isSuspended) throw new QmpReplyError('the device is suspended: resume it first')
+}
+
+/** @returns the number of blocks that were not there already */
+async function place(target: RemapTarget, policy: ReadPolicy, args: PlaceArguments): Promise<number> {
+  if (target.readOnly) throw new QmpReplyError('the device is read-only')
+  refuseSuspended(target)
+  const range = { mainSector: args['main-sector'], spareSector: args['spare-sector'], sectors: args.sectors }
+  try {
+    const batch = batchOf(target, range)
+    refuseOtherPlaces(target, args)
+    const { blocks } = await addRemaps(target, batch, { copy: true, skipRemapped: true, policy })
+    return blocks
+  } catch (error) {
+    if (error instanceof RemapRequestError) throw new QmpReplyError(error.message)
+    throw error
+  }
+}
+
+/** A block that is at its place already is left alone: a script may be run twice. @throws QmpReplyError */
+function refuseOtherPlaces(target: RemapTarget, args: PlaceArguments): void {
+  const { table, blocks } = target
+  const perBlock = blocks.blockSize / SECTOR_SIZE
+  const first = args['main-sector'] / perBlock
+  const end = Math.ceil((args['main-sector'] + args.sectors) / perBlock)
+  for (let block = first; block < end; block = table.skipUnmapped(mainBlock(block + 1))) {
+    const slot = table.lookup(mainBlock(block))
+    if (slot === undefined) continue
+    const { spare, sector } = blocks.placeOf(slot)
+    if (sector === args['spare-sector'] + (block - first) * perBlock) continue
+    throw new QmpReplyError(
+      `main sector ${block * perBlock} is remapped already, to sector ${sector} of ${spare}: remove that remap first`,
+    )
+  }
+}
+
+async function examine(target: RemapTarget, sector: number): Promise<SectorState> {
+  refuseSuspended(target)
+  const offset = sector * SECTOR_SIZE
+  if (offset >= target.size) {
+    throw new QmpReplyError(`sector ${sector} leaves the device, which has ${Math.ceil(target.size / SECTOR_SIZE)}`)
+  }
+  const slot = target.table.lookup(mainBlock(Math.floor(offset / target.blocks.blockSize)))
+  const into = Buffer.alloc(Math.min(SECTOR_SIZE, target.size - offset))
+  const isLost = slot !== undefined && isSectorLost(target, slot, sector)
+  const readable = !isLost && (await canRead(target, slot, offset, into))
+  return { lost: isLost, readable, ...(slot !== undefined && placeIn(target, slot, sector)) }
+}
+
+/** A block with lost sectors is not examined in one piece, but its other sectors are read. */
+async function canRead(
+  target: RemapTarget,
+  slot: SlotNumber | undefined,
+  offset: number,
+  into: Buffer,
+): Promise<boolean> {
+  if (slot === undefined || !target.blocks.hasLost(slot)) return target.examine(offset, into)
+  try {
+    await target.read(offset, into)
+    return true
+  } catch (error) {
+    if (isBadBlock(error)) return false
+    throw error
+  }
+}
+
+function placeIn({ blocks }: RemapTarget, slot: SlotNumber, sector: number): { spare: string; 'spare-sector': number } {
+  const { spare, sector: start } = blocks.placeOf(slot)
+  return { spare, 'spare-sector': start + (sector % (blocks.blockSize / SECTOR_SIZE)) }
+}
+
+const isSectorLost = ({ blocks }: RemapTarget, slot: SlotNumber, sector: number): boolean =>
+  (blocks.lostMask(slot) >> BigInt(sector % (blocks.blockSize / SECTOR_SIZE))) % 2n === 1n
