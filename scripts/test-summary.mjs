@@ -26,6 +26,9 @@ class Count {
   }
 }
 
+/** How much a test that explores has seen: shown also when it passes. */
+const VISITED = / visited: \d/
+
 const indent = (text) => text.trimEnd().replaceAll(/^/gm, '    ')
 
 function describe(result, path) {
@@ -59,6 +62,7 @@ function count(parser, path, ended) {
   })
   parser.on('extra', (text) => total.report.push(indent(text)))
   parser.on('comment', (text) => {
+    if (VISITED.test(text)) console.log(`       ${text.trimEnd()}`)
     if (/^# (Subtest|time=|\{ total)/.test(text)) return
     if (showsComments) console.log(text.trimEnd())
     else total.report.push(indent(text))

@@ -10,7 +10,6 @@
  * belongs to (so that a misdirected or swapped copy is not taken for a good one), and a sequence number (so that a stale
  * copy is not taken for the newest).
  */
-import { Packr } from 'msgpackr'
 import { crc32c } from '../util/crc32c.js'
 import {
   alignDown,
@@ -22,6 +21,7 @@ import {
   type MainBlock,
   type SlotNumber,
 } from '../util/units.js'
+import { packNotes, unpackNotes } from './notes.js'
 
 export const FORMAT_VERSION = 2
 /** Version 1 knows no pools: its spare is the only one of its main disk. */
@@ -181,7 +181,6 @@ const H = {
   notes: 112,
 }
 const FLAG_CLEAN = 1
-const packr = new Packr({ useRecords: false })
 
 export function encodeHeader(header: Header, copy: number): Buffer {
   const { geometry } = header
@@ -202,8 +201,7 @@ export function encodeHeader(header: Header, copy: number): Buffer {
   writeU64(page, geometry.slotTableOffsets[1], H.slotTable1)
   writeU64(page, geometry.dataOffset, H.dataOffset)
   page.writeUInt32LE(header.initialisedPages, H.initialisedPages)
-  const notes = packr.pack(header.notes)
-  if (notes.length > HEADER_SIZE - H.notes) throw new RangeError(`header notes of ${notes.length} bytes do not fit`)
+  const notes = packNotes(header.notes, HEADER_SIZE - H.notes)
   page.writeUInt32LE(notes.length, H.notesLength)
   notes.copy(page, H.notes)
   return seal(page, H.crc)
@@ -260,7 +258,7 @@ function decodeNotes(page: Buffer, version: number, uuid: Buffer): HeaderNotes |
   const length = page.readUInt32LE(H.notesLength)
   if (length > HEADER_SIZE - H.notes) return undefined
   try {
-    const notes: unknown = packr.unpack(page.subarray(H.notes, H.notes + length))
+    const notes: unknown = unpackNotes(page.subarray(H.notes, H.notes + length))
     if (!isNotes(notes)) return undefined
     if (version === 1) return { ...notes, pool: poolOfOne({ uuid, location: '' }) }
     return isPoolRecord(notes.pool) ? { ...notes, pool: copyOf(notes.pool) } : undefined

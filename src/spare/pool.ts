@@ -14,6 +14,7 @@ import { randomBytes } from 'node:crypto'
 import { DeviceError, type Completion, type Device, type WriteOptions } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { messageOf, RefusedError } from '../util/errors.js'
+import { lastBytes } from '../util/last-bytes.js'
 import type { Log } from '../util/log.js'
 import { slotNumber, type SlotNumber } from '../util/units.js'
 import {
@@ -518,13 +519,6 @@ function fitted(
   const bytesMax = Math.min(share, LOCATION_LENGTH_MAX)
   const fit = ({ uuid, location }: PoolMember): PoolMember => ({ uuid, location: lastBytes(location, bytesMax) })
   return { members: members.map(fit), removed: removed.map(fit) }
-}
-
-/** The end of `text`, of at most so many bytes in UTF-8. */
-export function lastBytes(text: string, bytesMax: number): string {
-  let end = text
-  while (Buffer.byteLength(end) > bytesMax) end = end.slice(Math.max(1, Math.ceil((end.length - bytesMax) / 4)))
-  return end
 }
 
 const sum = (numbers: readonly number[]): number => numbers.reduce((total, n) => total + n, 0)

@@ -41,6 +41,20 @@ void t.test('a failed assertion is named with the path to it and counted once', 
   t.end()
 })
 
+void t.test('how many states a test has visited is shown, and other comments of tests that pass are not', (t) => {
+  const subtest = [
+    '# Subtest: inner',
+    '    # SEED=1',
+    '    # crash states visited: 20000 (of 80)',
+    '    ok 1',
+    '    1..1',
+  ]
+  const { output } = summary(`TAP version 14\n${file(1, true, [...subtest, 'ok 1 - inner', '1..1'])}1..1\n`)
+  t.match(output, /^ +# crash states visited: 20000 \(of 80\)$/m)
+  t.notMatch(output, 'SEED')
+  t.end()
+})
+
 void t.test('a file that failed without a failed assertion counts as a failure', (t) => {
   t.match(summary(`TAP version 14\n${file(1, false, ['ok 1', '1..1'])}1..1\n`), {
     last: '1 passed, 1 failed',

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Header, PoolRecord } from '../../src/spare/format.js'
 import { changed, choosePool, type Candidate } from '../../src/spare/membership.js'
-import { lastBytes } from '../../src/spare/pool.js'
+import { lastBytes } from '../../src/util/last-bytes.js'
 import { sampleHeader } from '../support/samples.js'
 
 const uuid = (n: number): Buffer => Buffer.alloc(16, n)

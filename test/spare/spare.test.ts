@@ -50,7 +50,7 @@ void t.test('what is not blank is not formatted unless forced, and refusing writ
     name: 'RefusedError',
     message: /too small: 8388608 bytes/,
   })
-  const long = { ...options, force: true, main: { ...options.main, location: 'x'.repeat(5000) } }
+  const long = { ...options, force: true, main: { ...options.main, id: 'x'.repeat(5000) } }
   await t.rejects(Spare.format(memory, long, silentLog), { name: 'RangeError' })
   t.ok(memory.bytes.equals(before))
   await Spare.format(memory, { ...options, force: true }, silentLog)
