@@ -65,6 +65,20 @@ export class ByteReader {
     return pieces
   }
 
+  /** The number in the next four bytes, which stay. They must be available. */
+  peekUInt32(): number {
+    const first = this.#first(4)
+    if (first !== undefined && first.length - this.#start >= 4) return first.readUInt32BE(this.#start)
+    let [number, start, missing] = [0, this.#start, 4]
+    for (const chunk of this.#chunks) {
+      const part = chunk.subarray(start, start + missing)
+      for (const byte of part) number = number * 256 + byte
+      missing -= part.length
+      start = 0
+    }
+    return number
+  }
+
   /** Drops the next `length` bytes, which must be available. */
   skip(length: number): void {
     let rest = length

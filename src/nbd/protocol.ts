@@ -142,7 +142,8 @@ function expect(condition: boolean, what: string): asserts condition {
   if (!condition) throw new ProtocolError(what)
 }
 
-function expectMagic(actual: number | bigint, wanted: number | bigint, what: string): void {
+/** @throws ProtocolError */
+export function expectMagic(actual: number | bigint, wanted: number | bigint, what: string): void {
   expect(actual === wanted, `bad ${what} magic 0x${actual.toString(16)}`)
 }
 

@@ -17,7 +17,8 @@ export interface Limits {
   readonly requestsInFlightMax: number
   /**
    * Payload bytes of these requests, counted from before the first byte of a payload is read. A connection that would
-   * pass this is not read from; a single request may be larger.
+   * pass this is not read from; a single request may be larger. Half of `bytesSharedMax`: a single client that takes no
+   * replies leaves the others enough for their requests.
    */
   readonly bytesInFlightMax: number
   /** Of these, what every connection has for itself, whatever the others hold. */
@@ -50,12 +51,12 @@ export const DEFAULT_LIMITS: Limits = {
   optionsMax: 1024,
   optionLengthMax: 64 * KiB,
   requestsInFlightMax: 256,
-  bytesInFlightMax: 32 * MiB,
+  bytesInFlightMax: 16 * MiB,
   bytesOwnMax: 288 * KiB,
   bytesSharedMax: 32 * MiB,
   refusedPayloadMax: 256 * MiB,
-  stallTimeoutMs: 30_000,
-  bytesPerMsMin: 256,
+  stallTimeoutMs: 10_000,
+  bytesPerMsMin: 2048,
   closeTimeoutMs: 5000,
   keepAliveDelayMs: 60_000,
 }

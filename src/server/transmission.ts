@@ -22,11 +22,14 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
   NBD_EINVAL,
+  NBD_EXTENDED_REQUEST_MAGIC,
+  NBD_REQUEST_MAGIC,
   ProtocolError,
   REQUEST_HEADER_LENGTH,
   decodeBlockStatusPayload,
   decodeExtendedRequest,
   decodeRequest,
+  expectMagic,
   type ErrorChunk,
   type Request,
 } from '../nbd/protocol.js'
@@ -194,11 +197,21 @@ export class Transmission {
     const { reader, limits } = this.#options
     if (this.#refused !== undefined) return this.#skipPayload(this.#refused)
     if (this.#incoming !== undefined) return this.#receive(this.#incoming)
-    if (reader.available < this.#headerLength) return 'hungry'
+    if (reader.available < this.#headerLength) {
+      this.#checkMagic()
+      return 'hungry'
+    }
     if (this.#requests >= limits.requestsInFlightMax) return 'blocked'
     const header = reader.consume(this.#headerLength)
     this.#begin(this.#terms.style === 'extended' ? decodeExtendedRequest(header) : decodeRequest(header))
     return 'next'
+  }
+
+  /** Who means headers of another kind may wait for an answer before it has sent enough for one of this kind. */
+  #checkMagic(): void {
+    const { reader } = this.#options
+    const magic = this.#terms.style === 'extended' ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC
+    if (reader.available >= 4) expectMagic(reader.peekUInt32(), magic, 'request')
   }
 
   #begin(request: Request): void {

@@ -12,8 +12,10 @@ void t.test('pieces are the same wherever the stream was cut', (t) => {
       reader.push(message.subarray(first, second))
       reader.push(message.subarray(second))
       const where = `cut at ${first} and ${second}`
+      if (reader.peekUInt32() !== 0x00112233) t.fail(`${where}: looked at`)
       const header = reader.consume(5).toString('hex')
       reader.skip(3)
+      if (reader.peekUInt32() !== 0x8899aabb) t.fail(`${where}: looked at what is not the beginning`)
       const payload = Buffer.concat(reader.consumeChunks(6)).toString('hex')
       if (header !== '0011223344' || payload !== '8899aabbccdd') t.fail(where, { header, payload })
       if (reader.available !== 2 || reader.consume(2).toString('hex') !== 'eeff') t.fail(where)
