@@ -25,6 +25,9 @@ export class ListenError extends Error {
 /** `sun_path` of Linux without its final NUL; a longer path would be cut silently. */
 const PATH_LENGTH_MAX = 107
 
+/** Connections that wait to be accepted: a crowd that comes at once is not refused. The system's own limit is 4096. */
+const BACKLOG = 4096
+
 export class Listener {
   readonly address: BoundAddress
   readonly #server: net.Server
@@ -66,7 +69,7 @@ export class Listener {
 function bind(server: net.Server, address: ListenAddress): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(address, () => {
+    server.listen({ ...address, backlog: BACKLOG }, () => {
       server.off('error', reject)
       resolve()
     })
