@@ -2,52 +2,18 @@
  * The first session of README.md, run as it stands there: what is typed in the first terminal, then in the second one,
  * Ctrl-C, and the rest. Only `npx nbd-remap` is replaced by the program of this build.
  */
-import { spawn, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { findProgram } from '../../qemu/program.js'
-import { Document, ROOT } from '../support/documents.js'
+import { Document } from '../support/documents.js'
+import { typed, untilPrinted } from '../support/typed-commands.js'
 import { socketDirectory } from '../support/upstream-servers.js'
 
 const readme = new Document('README.md')
 const session = readme.blocks.filter(({ heading }) => heading === 'A first session')
 const commands = session.filter(({ language }) => language === 'sh').map(({ text }) => text)
 const outputs = session.filter(({ language }) => language === '').map(({ text }) => text)
-
-interface Terminal {
-  readonly shell: ChildProcess
-  readonly ended: Promise<number | null>
-  readonly output: () => string
-}
-
-/** A shell that stops at the first command that fails. As in a terminal, it and its commands are one process group. */
-function terminal(t: Test, directory: string, text: string): Terminal {
-  const program = `'${process.execPath}' '${join(ROOT, 'dist/src/cli/bin.cjs')}'`
-  const script = `set -eu\n${text.replaceAll('npx nbd-remap', program)}`
-  const shell = spawn('bash', ['-c', script], { cwd: directory, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
-  let output = ''
-  for (const stream of [shell.stdout, shell.stderr]) stream.on('data', (data: Buffer) => (output += data.toString()))
-  const ended = once(shell, 'close').then(([status]) => status as number | null)
-  t.teardown(() => {
-    if (shell.exitCode === null && shell.signalCode === null && shell.pid) process.kill(-shell.pid, 'SIGKILL')
-  })
-  return { shell, ended, output: () => output }
-}
-
-/** @returns false when it ended without */
-function untilPrinted({ shell, ended, output }: Terminal, pattern: RegExp): Promise<boolean> {
-  return new Promise((resolve) => {
-    const check = (): void => {
-      if (pattern.test(output())) resolve(true)
-    }
-    for (const stream of [shell.stdout, shell.stderr]) stream?.on('data', check)
-    void ended.then(() => {
-      resolve(pattern.test(output()))
-    })
-  })
-}
 
 /** What differs from run to run. */
 const normalise = (line: string): string =>
@@ -84,10 +50,10 @@ void t.test('the first session works word for word', async (t) => {
   t.equal(commands.length, 3)
   t.equal(outputs.length, 2)
 
-  const server = terminal(t, directory, first)
+  const server = typed(t, directory, first)
   t.ok(await untilPrinted(server, /^nbd\+unix:.*\n/m), server.output())
 
-  const client = terminal(t, join(directory, 'try'), second)
+  const client = typed(t, join(directory, 'try'), second)
   t.equal(await client.ended, 0, client.output())
   assertPrinted(t, outputs[0], client.output())
 
@@ -95,7 +61,7 @@ void t.test('the first session works word for word', async (t) => {
   await server.ended
   t.match(server.output(), /stopped/)
 
-  const last = terminal(t, join(directory, 'try'), third)
+  const last = typed(t, join(directory, 'try'), third)
   t.equal(await last.ended, 0, last.output())
   assertPrinted(t, outputs[1], last.output())
 })
