@@ -23,6 +23,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   scrub: async () => (await import('./scrub.js')).scrubCommand(),
   dmsetup: async () => (await import('./dmsetup/command.js')).dmsetupCommand(),
   log: async () => (await import('./log.js')).logCommand(),
+  reload: async () => (await import('./reload.js')).reloadCommand(),
   verify: async () => (await import('./verify.js')).verifyCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),

@@ -5,7 +5,7 @@ import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../
 import type { Limits } from '../server/limits.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
-import { createLog, stderrLog, type Log } from '../util/log.js'
+import { AdjustableLog, type Log, type LogLevel } from '../util/log.js'
 import { LogFile } from '../util/log-file.js'
 import { takeInheritedSockets } from './activation.js'
 import { reportError } from './exit.js'
@@ -31,13 +31,16 @@ import {
 } from './options.js'
 import { limitOption, limitsHelp } from './limits.js'
 import { leave, UncleanStopError } from './leave.js'
+import type { Configuration } from './configuration.js'
 import { Readiness } from './readiness.js'
-import type { SessionOptions } from './session.js'
+import { ReloadSignal } from './reload-signal.js'
+import type { Reloading, SessionOptions } from './session.js'
 import { Stop } from './stop.js'
 import { addTlsOptions, tlsChoice, type TlsCommandOptions } from './tls.js'
-import { isWorker } from './worker.js'
+import { isWorker, role } from './worker.js'
 
 interface ServeCommandOptions extends TlsCommandOptions {
+  readonly config?: string
   readonly main: string
   readonly spare: string[]
   readonly name: string
@@ -68,13 +71,17 @@ interface ServeCommandOptions extends TlsCommandOptions {
   readonly verbose?: boolean
 }
 
+type ServeConfiguration = Configuration<ServeCommandOptions>
+
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
 
 const withoutTls = (): Command =>
   new Command('serve')
     .description('Serve a main disk over NBD; blocks that go bad move to the spares.')
-    .addOption(mainOption())
-    .addOption(sparesOption('a disk that takes the bad blocks'))
+    // Either can stand in the configuration file.
+    .addOption(mainOption().makeOptionMandatory(false))
+    .addOption(sparesOption('a disk that takes the bad blocks').makeOptionMandatory(false))
+    .option('--config <file>', 'take options from this file, too: lines of OPTION: VALUE; what stands here counts more')
     .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
     .option('--create', 'format spares that are blank, and only those; beside others they are added to the pool')
     .option('--block-size <bytes>', `with --create: ${BLOCK_SIZE_HELP}`, parseBlockSize)
@@ -156,9 +163,9 @@ Example:
     .action(serve)
 
 /** The supervisor loads nothing of the server, so that the worker's start is not held up. */
-async function serve(options: ServeCommandOptions): Promise<void> {
+async function serve(given: { readonly config?: string }, command: Command): Promise<void> {
   try {
-    await run(options)
+    await run(await configurationOf(given.config, command))
   } catch (error) {
     if (!(error instanceof UncleanStopError)) throw error
     reportError(error)
@@ -166,25 +173,55 @@ async function serve(options: ServeCommandOptions): Promise<void> {
   }
 }
 
-async function run(options: ServeCommandOptions): Promise<void> {
+/** A worker has the text that its supervisor has read. */
+async function configurationOf(path: string | undefined, command: Command): Promise<ServeConfiguration> {
+  const { Configuration } = await import('./configuration.js')
+  return Configuration.open(command, path, isWorker() ? role().configuration : undefined)
+}
+
+async function run(configuration: ServeConfiguration): Promise<void> {
+  const { options } = configuration
+  const log = logOf(options)
+  const signal = new ReloadSignal(configuration.hasFile)
   const inherited = takeInheritedSockets(options.socket !== undefined || options.listen !== undefined)
-  const session = sessionOptions(options)
+  const session = sessionOptions(options, log)
+  const reloading: Reloading = {
+    signal,
+    reload: (apply) => reload(configuration, apply, log),
+    get text() {
+      return configuration.text
+    },
+  }
   const stop = Stop.onSignals()
   if (isWorker()) {
     const { serveAsWorker } = await import('./session.js')
-    await serveAsWorker(session, stop)
+    await serveAsWorker(session, stop, reloading)
     return
   }
   const addresses = clientAddresses(options, inherited)
   const readiness = new Readiness({ prints: inherited.length === 0, log: session.log })
   if (options.supervise) {
     const { supervise } = await import('./supervisor.js')
-    await supervise(addresses, readiness, stop, session.log)
+    await supervise(addresses, readiness, stop, session.log, { text: configuration.text, signal })
   } else {
     const { serveAlone } = await import('./session.js')
-    await serveAlone(session, addresses, readiness, stop)
+    await serveAlone(session, addresses, readiness, stop, reloading)
   }
 }
+
+function reload(
+  configuration: ServeConfiguration,
+  apply: Parameters<Reloading['reload']>[0],
+  log: AdjustableLog,
+): ReturnType<Reloading['reload']> {
+  if (!configuration.hasFile) throw new UsageError('serve was started without --config: there is nothing to reload')
+  return configuration.reload((options, changed) => {
+    apply(sessionOptions(options, log), changed)
+    log.least = levelOf(options)
+  })
+}
+
+const levelOf = ({ verbose }: ServeCommandOptions): LogLevel => (verbose ? 'debug' : 'info')
 
 function clientAddresses(
   { socket, listen }: ServeCommandOptions,
@@ -207,7 +244,7 @@ function tableSettings(options: ServeCommandOptions): TableSettings {
   return settings
 }
 
-function sessionOptions(options: ServeCommandOptions): SessionOptions {
+function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions {
   if (options.blockSize !== undefined && !options.create)
     throw new UsageError('--block-size goes with --create: a formatted spare keeps the block size that it has')
   if (options.replicaInSync && options.replica === undefined)
@@ -235,15 +272,14 @@ function sessionOptions(options: ServeCommandOptions): SessionOptions {
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },
     limits: options.limit ?? {},
-    log: logOf(options),
+    log,
   }
 }
 
-function logOf({ logFile, verbose }: ServeCommandOptions): Log {
-  const least = verbose ? 'debug' : 'info'
-  if (logFile === undefined) return stderrLog(least)
-  const file = new LogFile(logFile)
-  return createLog(least, (line) => {
+function logOf(options: ServeCommandOptions): AdjustableLog {
+  if (options.logFile === undefined) return new AdjustableLog(levelOf(options))
+  const file = new LogFile(options.logFile)
+  return new AdjustableLog(levelOf(options), (line) => {
     file.append(line)
   })
 }

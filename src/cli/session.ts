@@ -25,9 +25,10 @@ import type { BoundAddress } from '../server/listener.js'
 import { NbdServer } from '../server/server.js'
 import type { ServerTls } from '../server/starttls.js'
 import { findContent } from '../spare/blank.js'
-import { RefusedError } from '../util/errors.js'
+import { messageOf, RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import { SECTOR_SIZE } from '../util/units.js'
+import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { stopWithin } from './leave.js'
@@ -35,6 +36,8 @@ import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
 import type { Readiness } from './readiness.js'
+import { describeReloaded } from './reload.js'
+import type { ReloadSignal } from './reload-signal.js'
 import { rehearse } from './rehearsal.js'
 import type { Stop } from './stop.js'
 import { loadTls, type TlsChoice } from './tls.js'
@@ -67,12 +70,22 @@ export interface SessionOptions {
   readonly log: Log
 }
 
+/** Has the configuration read again, as `Configuration.reload` does. */
+export interface Reloading {
+  readonly signal: ReloadSignal
+  /** @throws Error with a sentence for people; then nothing has changed */
+  reload(apply: (options: SessionOptions, changed: ReadonlySet<string>) => void): Reloaded
+  /** Of the configuration file, when there is one. */
+  readonly text: string | undefined
+}
+
 /** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
 export async function serveAlone(
   options: SessionOptions,
   addresses: ClientAddresses,
   readiness: Readiness,
   stop: Stop,
+  reloading: Reloading,
 ): Promise<void> {
   const tls = loadTls(options.tls)
   const room = new WaitingRoom()
@@ -80,7 +93,7 @@ export async function serveAlone(
   const control = startControl(options)
   try {
     const uri = uriOf(listener.address, options)
-    const session = await Session.start(options, uri, stop, { control, tls })
+    const session = await Session.start(options, uri, stop, { control, tls, reloading })
     room.open(session.accept)
     if (!stop.isRequested) readiness.ready(uri)
     void stop.requested.then(() => {
@@ -95,7 +108,7 @@ export async function serveAlone(
 }
 
 /** Serves the connections that the supervisor hands over. */
-export async function serveAsWorker(options: SessionOptions, stop: Stop): Promise<void> {
+export async function serveAsWorker(options: SessionOptions, stop: Stop, reloading: Reloading): Promise<void> {
   const room = new WaitingRoom()
   const supervisor = supervisedSockets(room.admit, () => {
     stop.request('the supervisor is gone')
@@ -106,7 +119,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop): Promis
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
     const uri = uriOf(supervisor.address, options)
-    const session = await Session.start(options, uri, stop, { control, tls: loadTls(options.tls) })
+    const parts = { control, tls: loadTls(options.tls), reloading, onReloaded: supervisor.reloaded.bind(supervisor) }
+    const session = await Session.start(options, uri, stop, parts)
     room.open(session.accept)
     supervisor.ready(uri)
     await session.untilStopped()
@@ -124,10 +138,13 @@ const startControl = ({ control, log }: SessionOptions): ControlThread | undefin
 interface SessionParts {
   readonly control: ControlThread | undefined
   readonly tls: ServerTls | undefined
+  readonly reloading: Reloading
+  /** Another text of the configuration file is in force. */
+  readonly onReloaded?: (text: string) => void
 }
 
 class Session {
-  readonly #options: SessionOptions
+  #options: SessionOptions
   readonly #stop: Stop
   readonly #pair: Pair
   readonly #healing: Healing
@@ -150,14 +167,45 @@ class Session {
     const { pair, slowReads } = await openPair(options, emit)
     const healing = new Healing(pair.target, { ...options, slowReads, emit })
     const server = newServer(options, pair, parts)
+    const session = new Session(options, stop, pair, healing, server)
     const quit = (): void => {
       stop.request('told to quit')
     }
-    const operations = controlOperations({ pair, policy: options.policy, scrub: healing.scrub, quit })
+    const reload = (): Reloaded => session.#reload(parts)
+    const operations = controlOperations({ pair, policy: options.policy, scrub: healing.scrub, reload, quit })
     const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
     control?.open(factsOf(options, uri, pair), operations, present)
     healing.begin()
-    return new Session(options, stop, pair, healing, server)
+    parts.reloading.signal.heed(() => {
+      session.#reloadForSignal(parts)
+    })
+    return session
+  }
+
+  #reload({ reloading, onReloaded }: SessionParts): Reloaded {
+    const reloaded = reloading.reload(this.#apply)
+    if (reloading.text !== undefined) onReloaded?.(reloading.text)
+    this.#options.log.info(`configuration reloaded: ${describeReloaded(reloaded)}`)
+    return reloaded
+  }
+
+  #reloadForSignal(parts: SessionParts): void {
+    try {
+      this.#reload(parts)
+    } catch (error) {
+      this.#options.log.error(`the configuration is not reloaded: ${messageOf(error)}`)
+    }
+  }
+
+  /** The policy is shared by all who go by it, so it is changed in place. */
+  readonly #apply = (options: SessionOptions, changed: ReadonlySet<string>): void => {
+    const { target } = this.#pair
+    if ([...changed].some((name) => name.startsWith('table'))) target.configureTable(options.tableSettings)
+    Object.assign(this.#options.policy, options.policy)
+    target.setSparePolicy(options.sparePolicy)
+    this.#healing.slowReadMs = options.slowReadMs
+    if (changed.has('limit')) this.#server.setLimits(options.limits)
+    this.#options = { ...options, policy: this.#options.policy }
   }
 
   readonly accept = (socket: Socket): void => {

@@ -15,6 +15,7 @@ import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import type { Readiness } from './readiness.js'
+import type { ReloadSignal } from './reload-signal.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
 import { ignoreError, WORKER_VARIABLE, type Order, type Report, type Role } from './worker.js'
@@ -24,12 +25,24 @@ const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
 
+export interface SupervisorConfiguration {
+  /** The text of the configuration file. */
+  readonly text: string | undefined
+  readonly signal: ReloadSignal
+}
+
 /**
  * Runs until the worker ends on its own account or a stop is wanted; sets the exit code of the process. The worker says
  * itself why it ended.
  */
-export async function supervise(addresses: ClientAddresses, readiness: Readiness, stop: Stop, log: Log): Promise<void> {
-  const supervisor = new Supervisor(readiness, stop, log)
+export async function supervise(
+  addresses: ClientAddresses,
+  readiness: Readiness,
+  stop: Stop,
+  log: Log,
+  configuration: SupervisorConfiguration,
+): Promise<void> {
+  const supervisor = new Supervisor(readiness, stop, log, configuration)
   const listener = await listenForClients(addresses, supervisor.admit, log)
   try {
     process.exitCode = await supervisor.run(listener.address)
@@ -47,10 +60,14 @@ class Supervisor {
   #waiting: Socket[] = []
   #worker: Worker | undefined
   #standby: Worker | undefined
+  /** A worker that starts later has what is in force, and not what stands in the file by then. */
+  #configuration: string | undefined
   #announced = false
   #restartPauseMs = 0
 
-  constructor(readiness: Readiness, stop: Stop, log: Log) {
+  constructor(readiness: Readiness, stop: Stop, log: Log, { text, signal }: SupervisorConfiguration) {
+    this.#configuration = text
+    signal.heed(() => this.#worker?.reload())
     this.#readiness = readiness
     this.#stop = stop
     this.#log = log
@@ -71,12 +88,19 @@ class Supervisor {
   /** Starts workers until one ends for good. @returns the exit code. @throws Error when it was killed at the start or the stop */
   async run(address: BoundAddress): Promise<number> {
     while (!this.#stop.isRequested) {
-      const worker = this.#takeStandby() ?? new Worker({ address, isStandby: false })
+      const worker = this.#takeStandby() ?? this.#newWorker(address, false)
       this.#worker = worker
       const started = Date.now()
       this.#log.info(`worker ${worker.pid} serves`)
-      worker.serve((uri) => {
-        this.#onReady(address, uri)
+      worker.serve({
+        onReady: (uri) => {
+          this.#onReady(address, uri)
+        },
+        onReloaded: (configuration) => {
+          this.#configuration = configuration
+          this.#standby?.stop()
+          this.#standby = this.#newWorker(address, true)
+        },
       })
       const exit = await worker.exited
       this.#keep(worker.notTaken)
@@ -92,7 +116,11 @@ class Supervisor {
     if (!this.#announced && !this.#stop.isRequested) this.#readiness.ready(uri)
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
-    if (!this.#stop.isRequested) this.#standby = new Worker({ address, isStandby: true })
+    if (!this.#stop.isRequested) this.#standby = this.#newWorker(address, true)
+  }
+
+  #newWorker(address: BoundAddress, isStandby: boolean): Worker {
+    return new Worker({ address, isStandby, configuration: this.#configuration })
   }
 
   /** One that died while it waited is no loss: the next one just takes longer to start. */
@@ -137,6 +165,11 @@ class Supervisor {
     await pause(this.#restartPauseMs, undefined, { signal: this.#stopPausing.signal }).catch(ignoreError)
     this.#restartPauseMs = Math.min(Math.max(this.#restartPauseMs * 2, RESTART_PAUSE_MS), RESTART_PAUSE_MAX_MS)
   }
+}
+
+interface WorkerObserver {
+  onReady(uri: string): void
+  onReloaded(configuration: string): void
 }
 
 interface WorkerExit {
@@ -197,15 +230,20 @@ class Worker {
   }
 
   /** Its turn has come. */
-  serve(onReady: (uri: string) => void): void {
+  serve(observer: WorkerObserver): void {
     this.#child.on('message', (message) => {
       const report = message as Report
-      if (report.kind === 'taken') {
-        this.#handed.get(report.id)?.destroy()
-        this.#handed.delete(report.id)
-      } else {
-        this.#isReady = true
-        onReady(report.uri)
+      switch (report.kind) {
+        case 'taken':
+          this.#handed.get(report.id)?.destroy()
+          this.#handed.delete(report.id)
+          return
+        case 'ready':
+          this.#isReady = true
+          observer.onReady(report.uri)
+          return
+        case 'reloaded':
+          observer.onReloaded(report.configuration)
       }
     })
     this.#child.send({ kind: 'serve' } satisfies Order, ignoreError)
@@ -214,6 +252,11 @@ class Worker {
   hand(socket: Socket): void {
     this.#handed.set(++this.#lastId, socket)
     this.#child.send({ kind: 'connection', id: this.#lastId } satisfies Order, socket, { keepOpen: true }, ignoreError)
+  }
+
+  /** It reads its configuration file again, and reports. */
+  reload(): void {
+    this.#child.kill('SIGHUP')
   }
 
   stop(): void {

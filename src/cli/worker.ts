@@ -14,23 +14,33 @@ export interface Role {
   readonly address: BoundAddress
   /** Its turn comes when another worker dies. */
   readonly isStandby: boolean
+  /** The text of the configuration file that is in force. */
+  readonly configuration: string | undefined
 }
 
 /** From the supervisor to a worker. A connection comes with its socket. */
 export type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
 
 /** From a worker to its supervisor: it takes connections from now on; it took this one. */
-export type Report = { readonly kind: 'ready'; readonly uri: string } | { readonly kind: 'taken'; readonly id: number }
+export type Report =
+  | { readonly kind: 'ready'; readonly uri: string }
+  | { readonly kind: 'taken'; readonly id: number }
+  /** Another text of the configuration file is in force. */
+  | { readonly kind: 'reloaded'; readonly configuration: string }
 
 export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
 
 /** What cannot be sent any more was for a process that is gone, as an exit or a disconnection is about to say. */
 export const ignoreError = (): void => undefined
 
+/** Of this process. */
+export const role = (): Role => JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as Role
+
 export interface SupervisedSockets extends Role {
   /** Resolves when this worker's turn has come. */
   readonly turn: Promise<void>
   ready(uri: string): void
+  reloaded(configuration: string): void
   disconnect(): void
 }
 
@@ -53,10 +63,13 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
   // It may have gone while this program was loaded.
   if (!process.connected) onOrphaned()
   return {
-    ...(JSON.parse(process.env[WORKER_VARIABLE] ?? '{}') as Role),
+    ...role(),
     turn,
     ready: (uri) => {
       report({ kind: 'ready', uri })
+    },
+    reloaded: (configuration) => {
+      report({ kind: 'reloaded', configuration })
     },
     disconnect: () => {
       process.off('disconnect', onOrphaned)

@@ -48,6 +48,18 @@ export const STATUS = {
   },
 } as const
 
+const RELOADED = {
+  kind: 'object',
+  members: {
+    changed: { kind: 'array', of: { kind: 'str' }, description: 'options that have another value from now on' },
+    'needs-restart': {
+      kind: 'array',
+      of: { kind: 'str' },
+      description: 'options that differ from what is in force, and cannot change before a restart',
+    },
+  },
+} as const
+
 /** What `query-status` returns. */
 export type ServerStatus = ValueOf<typeof STATUS>
 
@@ -64,6 +76,11 @@ export function controlCommands(subject: ControlSubject, log: Log = silentLog): 
     ...healingCommands(subject),
     ...deviceCommands(subject, log),
     ...logCommands(subject.log),
+    reload: command({
+      description: 'Reads the configuration file again, and changes what can be changed while clients go on',
+      returns: RELOADED,
+      handler: async () => (await subject.ask('reload', {})) as ValueOf<typeof RELOADED>,
+    }),
     quit: command({
       description: 'Finishes what is in flight, flushes, marks the metadata clean and exits',
       handler: async () => {

@@ -9,6 +9,8 @@ import { remapOperations, type RemapSubject } from './remap-operations.js'
 import { spareOperations } from './spare-operations.js'
 
 export interface OperationsSubject extends RemapSubject, HealingSubject {
+  /** Reads the configuration again. @throws Error with a sentence for people */
+  reload(): unknown
   /** Begins a graceful stop and returns at once. */
   quit(): void
 }
@@ -22,6 +24,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...spareOperations(subject.pair),
     ...healingOperations(subject),
     ...deviceOperations(subject),
+    ['reload', () => subject.reload()],
     [
       'quit',
       () => {

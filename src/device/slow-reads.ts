@@ -5,11 +5,12 @@ export class SlowReads implements Device {
   /** Called for every read that succeeded, and took longer than allowed. */
   onSlow: (offset: number, length: number) => void = () => undefined
   readonly #below: Device
-  readonly #slowMs: number
+  /** What takes longer is slow. */
+  slowMs: number
 
   constructor(below: Device, slowMs: number) {
     this.#below = below
-    this.#slowMs = slowMs
+    this.slowMs = slowMs
   }
 
   get name(): string {
@@ -33,7 +34,7 @@ export class SlowReads implements Device {
     if (pending === undefined) return undefined
     const startMs = performance.now()
     return pending.then(() => {
-      if (performance.now() - startMs > this.#slowMs) this.onSlow(offset, into.length)
+      if (performance.now() - startMs > this.slowMs) this.onSlow(offset, into.length)
     })
   }
 

@@ -19,14 +19,22 @@ export class Healing {
   readonly scrub: Scrub
   readonly #target: RemapTarget
   readonly #weak: WeakBlocks
+  readonly #slowReads: SlowReads
   readonly #log: Log
 
   constructor(target: RemapTarget, { slowReads, slowReadMs, emit, log }: HealingOptions) {
     this.#target = target
+    this.#slowReads = slowReads
     this.#log = log
     this.scrub = new Scrub(target, emit, log)
     this.#weak = new WeakBlocks(target, slowReadMs, log)
     slowReads.onSlow = this.#weak.late
+  }
+
+  /** From which time on a read is late. */
+  set slowReadMs(slowMs: number) {
+    this.#slowReads.slowMs = slowMs
+    this.#weak.slowMs = slowMs
   }
 
   /** The pair is open, and about to be served. */

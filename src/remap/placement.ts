@@ -108,7 +108,8 @@ class Attempt {
 export class Placement {
   readonly #pool: SparePool
   readonly #table: RemapTable
-  readonly #lowShare: number
+  /** See `PlacementOptions`. */
+  lowShare: number
   readonly #emit: RemapEventSink
   readonly #log: Log
   /**
@@ -129,7 +130,7 @@ export class Placement {
     this.#pool = pool
     this.#table = table
     this.#generation = generation
-    this.#lowShare = lowShare
+    this.lowShare = lowShare
     this.#emit = emit
     this.#log = log
   }
@@ -357,7 +358,7 @@ export class Placement {
   /** To be called when the room has changed: says once when it gets low, and that it was exhausted no longer counts. */
   reportLevel(): void {
     const { free, total } = this.#pool
-    const isLow = free < total * this.#lowShare
+    const isLow = free < total * this.lowShare
     if (isLow && !this.#lowReported) this.#emit('SPARE_LOW', { 'free-blocks': free, 'total-blocks': total })
     this.#lowReported = isLow
     if (!isLow) this.#exhaustedReported = false

@@ -48,10 +48,12 @@ const isBadSpareBlock = (error: unknown): error is DeviceError =>
 
 export class Repair {
   readonly #parts: RepairParts
+  onExhausted: ExhaustedPolicy
   readonly #blockSize: number
 
   constructor(parts: RepairParts) {
     this.#parts = parts
+    this.onExhausted = parts.onExhausted
     this.#blockSize = parts.pool.blockSize
   }
 
@@ -360,7 +362,7 @@ export class Repair {
       this.#parts.log.error(`${remaps.length} bad block(s) cannot be remapped: ${error.message}`)
       const offset = first.block * this.#blockSize
       // QEMU pauses the machine on ENOSPC, until an operator has added a spare and continues it.
-      const code = operation === 'write' && this.#parts.onExhausted === 'pause' ? 'ENOSPC' : 'EIO'
+      const code = operation === 'write' && this.onExhausted === 'pause' ? 'ENOSPC' : 'EIO'
       throw new DeviceError(code, this.#parts.main.name, operation, offset, this.#blockSize, { cause: error })
     }
   }

@@ -274,6 +274,12 @@ export class RemapTarget implements Device {
     this.#updateLevels()
   }
 
+  /** From now on. */
+  setSparePolicy({ onExhausted, lowShare }: SparePolicy): void {
+    this.placement.lowShare = lowShare
+    this.#repair.onExhausted = onExhausted
+  }
+
   /** Changes how eagerly the table grows and shrinks. */
   configureTable(settings: TableSettings): void {
     this.table.configure(settings)

@@ -27,7 +27,7 @@ interface LateRead {
 
 export class WeakBlocks {
   readonly #target: RemapTarget
-  readonly #slowMs: number
+  slowMs: number
   readonly #log: Log
   readonly #counts = new Map<MainBlock, number>()
   #waiting: LateRead[] = []
@@ -36,7 +36,7 @@ export class WeakBlocks {
 
   constructor(target: RemapTarget, slowMs: number, log: Log) {
     this.#target = target
-    this.#slowMs = slowMs
+    this.slowMs = slowMs
     this.#log = log
   }
 
@@ -82,14 +82,14 @@ export class WeakBlocks {
     const { size, pool } = this.#target
     const elsewhere = alignDown((offset + Math.floor(size / 2)) % size, SECTOR_SIZE)
     const reference = await this.#time(elsewhere, Math.min(SECTOR_SIZE, size - elsewhere))
-    if (reference > this.#slowMs * ELSEWHERE_SHARE) return
+    if (reference > this.slowMs * ELSEWHERE_SHARE) return
     const first = Math.floor(offset / pool.blockSize)
     const last = Math.floor((offset + length - 1) / pool.blockSize)
     for (let n = first; n <= last && !this.#closed; n++) {
       const block = mainBlock(n)
       if (this.#target.table.lookup(block) !== undefined) continue
       const start = n * pool.blockSize
-      const isLate = (await this.#time(start, Math.min(pool.blockSize, size - start))) > this.#slowMs
+      const isLate = (await this.#time(start, Math.min(pool.blockSize, size - start))) > this.slowMs
       if (isLate || (first === last && this.#count(block) >= LATE_MAX)) await this.#target.moveWeak(block)
     }
   }

@@ -28,9 +28,11 @@ export interface NbdServerOptions {
   readonly onClientDisconnected?: (client: ClientInfo) => void
 }
 
+type Mutable<T> = { -readonly [Name in keyof T]: T[Name] }
+
 export class NbdServer {
   readonly #options: NbdServerOptions
-  readonly #limits: Limits
+  readonly #limits: Mutable<Limits>
   readonly #log: Log
   readonly #budget: Budget
   readonly #pool = new BufferPool()
@@ -102,6 +104,14 @@ export class NbdServer {
     })
     this.#connections.add(connection)
     void connection.settled.then(() => this.#connections.delete(connection))
+  }
+
+  /**
+   * Other limits from now on; what is absent is back at its default. What a connection has begun it ends by the old ones:
+   * its handshake, and how its requests are read.
+   */
+  setLimits(limits: Partial<Limits>): void {
+    Object.assign(this.#limits, DEFAULT_LIMITS, limits)
   }
 
   /** Where it listens. */

@@ -28,7 +28,33 @@ export function parseLogLine(line: string): { time: string; level: LogLevel; mes
   return known && { time, level: known, message }
 }
 
-export const stderrLog = (least: LogLevel = 'info'): Log => createLog(least, (line) => process.stderr.write(line))
+/** A log whose level may change while it is in use. */
+export class AdjustableLog implements Log {
+  least: LogLevel
+  readonly #write: (line: string) => void
+
+  constructor(least: LogLevel, write: (line: string) => void = toStderr) {
+    this.least = least
+    this.#write = write
+  }
+
+  readonly debug = this.#at('debug')
+  readonly info = this.#at('info')
+  readonly warn = this.#at('warn')
+  readonly error = this.#at('error')
+
+  #at(level: LogLevel): (message: string) => void {
+    return (message) => {
+      createLog(this.least, this.#write)[level](message)
+    }
+  }
+}
+
+export const stderrLog = (least: LogLevel = 'info'): Log => createLog(least, toStderr)
+
+function toStderr(line: string): void {
+  process.stderr.write(line)
+}
 
 /** A log that also passes on what is worth keeping: everything but the debug lines. */
 export function teeLog(log: Log, keep: (level: KeptLevel, message: string) => void): Log {

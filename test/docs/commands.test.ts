@@ -4,13 +4,15 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { LIVE_OPTIONS } from '../../src/cli/configuration.js'
 import { EXIT } from '../../src/cli/exit.js'
 import { commandsMarkdown, fullName, withCommandList } from '../../src/cli/manual/markdown.js'
 import { allCommands, exitCodesOf, leavesOf, referenceOf } from '../../src/cli/manual/reference.js'
 import { manPages } from '../../src/cli/manual/roff.js'
 import { statusSchema } from '../../src/cli/manual/status-schema.js'
 import { loadProgram } from '../../src/cli/program.js'
-import { ROOT } from '../support/documents.js'
+import { serveCommand } from '../../src/cli/serve.js'
+import { namesIn, ROOT } from '../support/documents.js'
 
 const program = referenceOf(await loadProgram())
 const pages = manPages(program, '1.2.3')
@@ -42,6 +44,15 @@ void t.test('every command has a description, an example, and a meaning for each
     program.exitCodes.map(({ code }) => code),
     Object.values(EXIT),
   )
+  t.end()
+})
+
+void t.test('docs/RUNNING.md names the options that a reload changes', (t) => {
+  const text = readFileSync(join(ROOT, 'docs/RUNNING.md'), 'utf8')
+  const [, list = ''] = /can change without a restart: (.*?)\. An option/s.exec(text) ?? []
+  const live = serveCommand().options.filter((option) => LIVE_OPTIONS.has(option.attributeName()))
+  t.equal(live.length, LIVE_OPTIONS.size)
+  t.same(namesIn(list).sort(), live.map(({ long }) => long?.slice(2)).sort())
   t.end()
 })
 

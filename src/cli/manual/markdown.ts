@@ -59,7 +59,9 @@ function section(command: CommandReference, program: CommandReference): string {
   const parts = [`## ${fullName(command)}\n`, `${escape(command.description)}\n`, fenced('', command.usage)]
   if (command.arguments.length > 0)
     parts.push(list(command.arguments.map(({ term, description }) => `\`${term}\`: ${escape(description)}`)))
-  parts.push(list(command.options.filter(isOwn).map(({ term, description }) => `\`${term}\`: ${escape(description)}`)))
+  const options = command.options.filter(isOwn)
+  if (options.length > 0)
+    parts.push(list(options.map(({ term, description }) => `\`${term}\`: ${escape(description)}`)))
   parts.push(...command.notes.map((note) => (isPreformatted(note) ? fenced('', note) : `${escape(joined(note))}\n`)))
   if (command.exitCodes.length > 0) parts.push('Exit codes:\n', exitCodes(exitCodesOf(command, program)))
   if (command.example !== '') parts.push(fenced('sh', command.example))
@@ -75,7 +77,7 @@ export const joined = (note: string): string => note.replaceAll(/\s*\n\s*/g, ' '
 
 const fenced = (language: string, text: string): string => `\`\`\`${language}\n${text}\n\`\`\`\n`
 
-const list = (items: readonly string[]): string => `${items.map((item) => `- ${item}`).join('\n')}\n`
+const list = (items: readonly string[]): string => items.map((item) => `- ${item}\n`).join('')
 
 const exitCodes = (codes: readonly ExitCode[]): string =>
   list(codes.map(({ code, meaning }) => `${code}: ${escape(meaning)}`))
