@@ -75,12 +75,17 @@ type ServeConfiguration = Configuration<ServeCommandOptions>
 
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
 
+/** What commander itself cannot demand. */
+function hereOrInFile(option: Option): Option {
+  option.description += ' (required, here or in the file of --config)'
+  return option.makeOptionMandatory(false)
+}
+
 const withoutTls = (): Command =>
   new Command('serve')
     .description('Serve a main disk over NBD; blocks that go bad move to the spares.')
-    // Either can stand in the configuration file.
-    .addOption(mainOption().makeOptionMandatory(false))
-    .addOption(sparesOption('a disk that takes the bad blocks').makeOptionMandatory(false))
+    .addOption(hereOrInFile(mainOption()))
+    .addOption(hereOrInFile(sparesOption('a disk that takes the bad blocks')))
     .option('--config <file>', 'take options from this file, too: lines of OPTION: VALUE; what stands here counts more')
     .option('--name <name>', 'export name; the default export name works, too', parseExportName, 'disk')
     .option('--create', 'format spares that are blank, and only those; beside others they are added to the pool')
