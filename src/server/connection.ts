@@ -146,6 +146,11 @@ export class Connection {
     return this.#transmission === undefined && !this.#ending
   }
 
+  /** Its socket is being closed, and nothing else is left to do for it. */
+  get isLeaving(): boolean {
+    return this.#transmission === undefined && this.#socket.destroyed
+  }
+
   /** The client is gone, though the device may still work for it. */
   get isClosed(): boolean {
     return this.#closed

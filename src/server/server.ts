@@ -153,7 +153,8 @@ export class NbdServer {
 
   /** When all places are taken, the oldest client still in its handshake makes room: it may never finish. */
   #hasRoom(): boolean {
-    if (this.#connections.size < this.#limits.clientsMax) return true
+    const leaving = [...this.#connections].filter(({ isLeaving }) => isLeaving).length
+    if (this.#connections.size - leaving < this.#limits.clientsMax) return true
     const oldest = [...this.#connections].find(({ isHandshaking }) => isHandshaking)
     this.#log.warn(`more than ${this.#limits.clientsMax} clients: one ${oldest ? 'in its handshake ' : ''}is dropped`)
     oldest?.destroy()
