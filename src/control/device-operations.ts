@@ -4,11 +4,12 @@
  */
 import { QmpReplyError } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
-import { addRemaps, batchOf } from '../remap/admin.js'
+import { batchOf } from '../remap/admin.js'
 import { RemapRequestError } from '../remap/batch.js'
 import { isBadBlock } from '../remap/data-blocks.js'
 import type { Pair } from '../remap/pair.js'
 import type { ReadPolicy } from '../remap/policy.js'
+import { arrange, type Arranged } from '../remap/rearrange.js'
 import type { RemapTarget } from '../remap/target.js'
 import { mainBlock, SECTOR_SIZE, type SlotNumber } from '../util/units.js'
 
@@ -50,36 +51,15 @@ export function refuseSuspended({ suspension }: RemapTarget): void {
   if (suspension.isSuspended) throw new QmpReplyError('the device is suspended: resume it first')
 }
 
-/** @returns the number of blocks that were not there already */
-async function place(target: RemapTarget, policy: ReadPolicy, args: PlaceArguments): Promise<number> {
+async function place(target: RemapTarget, policy: ReadPolicy, args: PlaceArguments): Promise<Arranged> {
   if (target.readOnly) throw new QmpReplyError('the device is read-only')
   refuseSuspended(target)
   const range = { mainSector: args['main-sector'], spareSector: args['spare-sector'], sectors: args.sectors }
   try {
-    const batch = batchOf(target, range)
-    refuseOtherPlaces(target, args)
-    const { blocks } = await addRemaps(target, batch, { copy: true, skipRemapped: true, policy })
-    return blocks
+    return await arrange(target, batchOf(target, range), policy)
   } catch (error) {
     if (error instanceof RemapRequestError) throw new QmpReplyError(error.message)
     throw error
-  }
-}
-
-/** A block that is at its place already is left alone: a script may be run twice. @throws QmpReplyError */
-function refuseOtherPlaces(target: RemapTarget, args: PlaceArguments): void {
-  const { table, blocks } = target
-  const perBlock = blocks.blockSize / SECTOR_SIZE
-  const first = args['main-sector'] / perBlock
-  const end = Math.ceil((args['main-sector'] + args.sectors) / perBlock)
-  for (let block = first; block < end; block = table.skipUnmapped(mainBlock(block + 1))) {
-    const slot = table.lookup(mainBlock(block))
-    if (slot === undefined) continue
-    const { spare, sector } = blocks.placeOf(slot)
-    if (sector === args['spare-sector'] + (block - first) * perBlock) continue
-    throw new QmpReplyError(
-      `main sector ${block * perBlock} is remapped already, to sector ${sector} of ${spare}: remove that remap first`,
-    )
   }
 }
 

@@ -6,6 +6,7 @@
 import { QmpReplyError } from '../qmp/error.js'
 import type { Remaps, Removed } from './remap-commands.js'
 import type { PlaceArguments, SectorState } from './device-operations.js'
+import type { Arranged } from '../remap/rearrange.js'
 import type { SpareState } from './spare-commands.js'
 import type { DeviceSubject } from './device-commands.js'
 import { MESSAGE_REPORTS, spareReport } from './dmsetup-reports.js'
@@ -84,8 +85,9 @@ async function addRemap(subject: DeviceSubject, words: readonly string[]): Promi
   const range = wholeBlocks(main, spare, length, blockSize)
   // The last block of the disk may be short.
   const sectors = Math.min(range.sectors, Math.max(Math.ceil(disk.size / SECTOR_SIZE) - range['main-sector'], length))
-  const blocks = (await subject.ask('remap-place', { ...range, sectors })) as number
-  return `Added remap: ${main} -> ${spare} (length ${length}${blocks === 0 ? ', was there already' : ''})`
+  const { added, moved } = (await subject.ask('remap-place', { ...range, sectors })) as Arranged
+  const how = moved > 0 ? ', moved there from another place' : added === 0 ? ', was there already' : ''
+  return `Added remap: ${main} -> ${spare} (length ${length}${how})`
 }
 
 /**

@@ -127,7 +127,7 @@ export function batchOf(target: RemapTarget, range: BatchRange): RemapBatch {
 const sectorOf = ({ blocks }: RemapTarget, block: number): number => (block * blocks.blockSize) / SECTOR_SIZE
 
 /** Runs `action` while no other request of an operator concerns these blocks. @throws RemapRequestError */
-async function alone(
+export async function alone(
   target: RemapTarget,
   batch: RemapBatch,
   blocks: RangeSet,
@@ -174,7 +174,7 @@ async function allBlocks({ table, main, blocks: { blockSize } }: RemapTarget): P
   return all
 }
 
-function explain(error: unknown, done: number, what: string): unknown {
+export function explain(error: unknown, done: number, what: string): unknown {
   const known = error instanceof SpareExhaustedError || error instanceof InDoubtError || error instanceof DeviceError
   if (!known && !(error instanceof RemapRequestError)) return error
   const before = done === 0 ? '' : ` (${done} blocks of the request ${what})`

@@ -26,7 +26,7 @@ void t.test('ranges are widened to whole blocks that lie alike on both disks', (
 })
 
 void t.test('add_remap asks for the range, and not beyond the end of the disk', async (t) => {
-  const { device, asked } = subject(4096, { 'remap-place': 1 })
+  const { device, asked } = subject(4096, { 'remap-place': { added: 1, moved: 0 } })
   t.equal(await deviceMessage(device, ' add_remap  996 4 4 '), 'Added remap: 996 -> 4 (length 4)')
   t.same(asked, [['remap-place', { 'main-sector': 992, 'spare-sector': 0, sectors: 8 }]])
 })

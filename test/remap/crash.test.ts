@@ -2,7 +2,9 @@
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
 import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { batchOf } from '../../src/remap/admin.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
+import { arrange } from '../../src/remap/rearrange.js'
 import { HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE, SLOTS_PER_PAGE } from '../../src/spare/format.js'
 import { silentLog } from '../../src/util/log.js'
 import { Random } from '../../src/util/random.js'
@@ -130,6 +132,31 @@ void t.test(
     )
   },
 )
+
+void t.test('a block that an operator moves to another place of the spare keeps its content', async (t) => {
+  const blocks = [5, 6]
+  const sectors = BLOCK / SECTOR_SIZE
+  const images = await prepared(async (pair, disks) => {
+    for (const block of blocks) await remap(pair, disks, block, 0xa0 + block)
+  })
+  const points = await atEveryPoint(
+    images,
+    async (disks) => {
+      const { target } = await openPair(disks)
+      const [mainSector, spareSector] = [5 * sectors, SLOTS_PER_PAGE * sectors]
+      const batch = batchOf(target, { mainSector, spareSector, sectors: 2 * sectors })
+      t.same(await arrange(target, batch, POLICY), { added: 0, moved: 2 })
+      t.equal(target.table.lookup(mainBlock(6)), SLOTS_PER_PAGE + 1)
+    },
+    async (pair, where) => {
+      for (const block of blocks) {
+        const seen = await readFrom(pair.target, block * BLOCK, BLOCK)
+        if (!seen.equals(Buffer.alloc(BLOCK, 0xa0 + block))) t.fail(`${where}: the content of block ${block} is gone`)
+      }
+    },
+  )
+  t.ok(points > 5, `${points} points`)
+})
 
 void t.test('a lost sector is lost until the write that heals it is acknowledged', async (t) => {
   const images = await prepared(async (pair, disks) => {
