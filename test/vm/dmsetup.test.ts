@@ -22,7 +22,9 @@ void t.test('a mounted file system does not notice remaps that come and move', a
   })
   t.teardown(() => machine.close())
   const guest = await machine.guest()
-  t.teardown(() => guest.close())
+  t.teardown(() => {
+    guest.close()
+  })
   const inGuest = async (command: string): Promise<string> => {
     const { status, stdout, stderr } = await guest.run(command)
     t.equal(status, 0, `${command}: ${stderr}`)
@@ -40,7 +42,7 @@ void t.test('a mounted file system does not notice remaps that come and move', a
   }
   await inGuest('umount /mnt/remap && e2fsck -fn /dev/vda')
   t.match(await devices.dmsetup('remove', 'disk'), { status: 1, stderr: /in use by \d+ client/ })
-  await guest.close()
+  guest.close()
   await machine.close()
   await devices.dmsetupOk('remove', 'disk')
 })
