@@ -27,6 +27,10 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   attach: async () => (await import('./attach.js')).attachCommand(),
   detach: async () => (await import('./attach.js')).detachCommand(),
   verify: async () => (await import('./verify.js')).verifyCommand(),
+  repair: async () => (await import('./repair.js')).repairCommand(),
+  dump: async () => (await import('./dump.js')).dumpCommand(),
+  export: async () => (await import('./export.js')).exportCommand(),
+  import: async () => (await import('./import.js')).importCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),
 }

@@ -106,6 +106,9 @@ export function ageProblem(header: Header, table: TableAge): string | undefined 
   return undefined
 }
 
+/** Why an intact copy is not believed: it could not be written when the other one was. */
+export const MISSED = 'missed an update'
+
 export type PageChoice =
   | { readonly kind: 'chosen'; readonly page: Buffer; readonly bad: readonly BadCopy[] }
   | { readonly kind: 'lost'; readonly bad: readonly BadCopy[] }
@@ -122,7 +125,8 @@ export function choosePage(
 ): PageChoice {
   const damages = copies.map((buffer, copy) => {
     if (!buffer) return 'cannot be read'
-    return pageDamage(buffer, { uuid, page, copy }) ?? (isStale(copy) ? 'missed an update' : undefined)
+    const damage = pageDamage(buffer, { uuid, page, copy })
+    return isStale(copy) ? [damage, MISSED].filter(Boolean).join(', and ') : damage
   })
   const intact = copies.filter((buffer, copy): buffer is Buffer => buffer !== undefined && !damages[copy])
   const [first] = intact

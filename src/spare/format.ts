@@ -217,28 +217,31 @@ export type DecodedHeader =
 export function decodeHeader(page: Buffer, copy: number): DecodedHeader {
   if (!page.subarray(0, HEADER_MAGIC.length).equals(HEADER_MAGIC)) return { kind: 'absent' }
   if (!isSealed(page, H.crc)) return { kind: 'damaged', reason: 'checksum does not match' }
-  const version = page.readUInt16LE(H.version)
+  const peeked = peekHeader(page)
+  const { version, notes } = peeked
   if (version < FORMAT_VERSION_OLDEST || version > FORMAT_VERSION) return { kind: 'unknown-version', version }
   const foundCopy = page.readUInt8(H.copy)
   if (foundCopy !== copy) return { kind: 'damaged', reason: `holds copy ${foundCopy} (misdirected write)` }
-  const uuid = Buffer.from(page.subarray(H.uuid, H.uuid + 16))
-  const notes = decodeNotes(page, version, uuid)
   if (!notes) return { kind: 'damaged', reason: 'notes section cannot be read' }
-  if (page.readUInt32LE(H.initialisedPages) > page.readUInt32LE(H.slotPages)) {
+  if (peeked.initialisedPages > peeked.geometry.slotPages) {
     return { kind: 'damaged', reason: 'more slot pages are initialised than there are' }
   }
+  return { kind: 'valid', header: { ...peeked, notes } }
+}
+
+/** What a copy says, whether it may be believed or not: for people to look at. */
+export function peekHeader(page: Buffer): Omit<Header, 'notes'> & { readonly notes: HeaderNotes | undefined } {
+  const version = page.readUInt16LE(H.version)
+  const uuid = Buffer.from(page.subarray(H.uuid, H.uuid + 16))
   return {
-    kind: 'valid',
-    header: {
-      version,
-      uuid,
-      sequence: readU64(page, H.sequence),
-      ownerEpoch: readU64(page, H.ownerEpoch),
-      clean: (page.readUInt8(H.flags) & FLAG_CLEAN) !== 0,
-      geometry: decodeGeometry(page),
-      initialisedPages: page.readUInt32LE(H.initialisedPages),
-      notes,
-    },
+    version,
+    uuid,
+    sequence: readU64(page, H.sequence),
+    ownerEpoch: readU64(page, H.ownerEpoch),
+    clean: (page.readUInt8(H.flags) & FLAG_CLEAN) !== 0,
+    geometry: decodeGeometry(page),
+    initialisedPages: page.readUInt32LE(H.initialisedPages),
+    notes: decodeNotes(page, version, uuid),
   }
 }
 
@@ -416,6 +419,17 @@ export const pageHeaderSequence = (page: Buffer): number => readU64(page, P.head
 
 /** Whether two pages say the same about their slots, whatever their place and sequence number. */
 export const haveEqualSlots = (a: Buffer, b: Buffer): boolean => a.subarray(P.slots).equals(b.subarray(P.slots))
+
+/** Of how many slots two pages say different things. */
+export function slotsThatDiffer(a: Buffer, b: Buffer): number {
+  let count = 0
+  for (let at = P.slots; at < PAGE_SIZE; at += SLOT_SIZE)
+    if (a.compare(b, at, at + SLOT_SIZE, at, at + SLOT_SIZE) !== 0) count++
+  return count
+}
+
+/** Whether it may be one of any spare, damaged or not. */
+export const looksLikePage = (page: Buffer): boolean => page.readUInt32LE(P.magic) === PAGE_MAGIC
 
 /** Why `page` is not the page that belongs in `place`; `undefined` when it is. */
 export function pageDamage(page: Buffer, place: PagePlace): string | undefined {

@@ -22,6 +22,7 @@ import { choosePage, type BadCopy, type PageChoice, type TableAge } from './choo
 import {
   emptyPage,
   PAGE_SIZE,
+  pageDamage,
   pageHeaderSequence,
   pageOf,
   pageSequence,
@@ -194,6 +195,13 @@ export class SlotTable {
     return findings
   }
 
+  /** Pages [first, first + count) as copy 0 of the table holds them, or should. */
+  encoded(first: number, count: number): Buffer {
+    return Buffer.concat(
+      range(first, first + count).map((number) => this.#sealedPage(0, { number, sequence: this.#sequence(number) })),
+    )
+  }
+
   /** What the pages that were read say of their age. */
   get age(): TableAge {
     return { sequenceSum: this.#sequenceSum(this.#sequences.length), headerSequence: this.#headerSequenceSeen }
@@ -231,6 +239,21 @@ export class SlotTable {
       }
     }
     this.#staleSaved = this.#stale.changes
+  }
+
+  /**
+   * Takes pages without an intact copy for empty ones, in memory. Their sequence numbers are above all that their copies have, so
+   * that none of those is chosen while they are being rewritten, and keep the sum that the header knows.
+   */
+  async abandon(pages: readonly number[], sequenceSum: number): Promise<void> {
+    for (const page of pages) {
+      const copies = [await this.#readPages(0, page, 1), await this.#readPages(1, page, 1)].flat()
+      const sequences = copies.map((buffer, copy) =>
+        buffer && pageDamage(buffer, { uuid: this.#uuid, page, copy }) === undefined ? pageSequence(buffer) : 0,
+      )
+      const missing = sequenceSum - this.#sequenceSum(this.#sequences.length)
+      this.#sequences[page] = Math.max(...sequences, missing - 1, 0) + 1
+    }
   }
 
   /**

@@ -4,7 +4,7 @@
  * then repairs every slot page and rewrites every header copy, flushed, before anything is served.
  */
 import { randomBytes } from 'node:crypto'
-import type { Device } from '../device/device.js'
+import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { RefusedError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
@@ -16,7 +16,10 @@ import { ageProblem, geometryProblem, type BadCopy } from './choose.js'
 import {
   encodeHeader,
   FORMAT_VERSION,
+  HEADER_AREA_SIZE,
   layOut,
+  looksLikePage,
+  PAGE_SIZE,
   pageOf,
   poolOfOne,
   SLOTS_PER_PAGE,
@@ -205,7 +208,7 @@ export class Spare {
     if (!first) return
     const reasons = first.bad.map(({ copy, reason }) => `copy ${copy} ${reason}`).join(', ')
     throw new RefusedError(
-      `spare ${this.device.name} is refused: ${lost.length} slot page(s) have no intact copy, so some remaps are unknown (page ${first.page}: ${reasons}); restore it from a copy`,
+      `spare ${this.device.name} is refused: ${lost.length} slot page(s) have no intact copy, so some remaps are unknown (page ${first.page}: ${reasons}); restore it from a copy, or its metadata with "nbd-remap import", or see "nbd-remap repair --help"`,
     )
   }
 
@@ -358,8 +361,23 @@ async function refuseUnlessBlank(device: Device): Promise<void> {
 }
 
 async function absentMessage(device: Device): Promise<string> {
+  if (await hasSlotTable(device)) {
+    return `spare ${device.name} has a slot table and no header: an import was cut off, or the headers were overwritten; with an export of its metadata, use "nbd-remap import"`
+  }
   if ((await findContent(device)) === undefined) {
     return `spare ${device.name} is blank: add --create to format it, or run "nbd-remap format"`
   }
   return `spare ${device.name} is not formatted and not blank: is it the right disk? If its content can go, run "nbd-remap format --force"`
+}
+
+async function hasSlotTable(device: Device): Promise<boolean> {
+  const page = Buffer.alloc(PAGE_SIZE)
+  if (device.size < HEADER_AREA_SIZE + PAGE_SIZE) return false
+  try {
+    await device.read(HEADER_AREA_SIZE, page)
+    return looksLikePage(page)
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error
+    return false
+  }
 }

@@ -2,10 +2,11 @@
 import type { Device } from '../device/device.js'
 import { RefusedError } from '../util/errors.js'
 import { silentLog } from '../util/log.js'
-import { ageProblem, chooseHeader, geometryProblem } from './choose.js'
+import type { SlotNumber } from '../util/units.js'
+import { ageProblem, chooseHeader, geometryProblem, MISSED } from './choose.js'
 import type { Header } from './format.js'
 import { readCopies } from './header.js'
-import { SlotTable } from './slots.js'
+import { SlotTable, type SlotUpdate } from './slots.js'
 
 export interface VerifyReport {
   readonly spare: string
@@ -33,12 +34,14 @@ export async function verifySpare(device: Device): Promise<VerifyReport> {
   const tooOld = findings.some(({ lost }) => lost) ? undefined : ageProblem(header, slots.age)
   const problems = [
     ...choice.bad.map(({ copy, reason }) => `header copy ${copy}: ${reason}`),
-    ...findings.flatMap(({ page, bad }) => bad.map(({ copy, reason }) => `slot page ${page}, copy ${copy}: ${reason}`)),
+    ...findings.flatMap(({ page, bad }) =>
+      bad.map(({ copy, reason }) => `slot page ${page}, copy ${copy}: ${reason}${adviceOn(reason)}`),
+    ),
     ...findings
       .filter(({ lost }) => lost)
       .map(({ page }) => `slot page ${page}: no copy is intact, its remaps are lost`),
     ...(tooOld ? [tooOld] : []),
-    ...contradictions(slots, header),
+    ...contradictionsIn(slots, header).map(({ number, problem: what }) => `slot ${number}: ${what}`),
   ]
   return {
     spare: device.name,
@@ -52,19 +55,36 @@ export async function verifySpare(device: Device): Promise<VerifyReport> {
   }
 }
 
-/** Slots that point outside the main disk, or twice to the same place. */
-function contradictions(slots: SlotTable, { geometry }: Header): string[] {
-  const problems: string[] = []
-  const seen = new Set<number>()
-  for (const { number, slot } of slots.used()) {
+export interface Contradiction {
+  readonly number: SlotNumber
+  readonly problem: string
+}
+
+/** A copy that could not be written has a bad sector beneath it, most likely. */
+const adviceOn = (reason: string): string =>
+  reason.endsWith(MISSED)
+    ? ', for it could not be written, and is not believed; run "nbd-remap repair", and if it is said again, replace the spare: "nbd-remap spare add" another one and "nbd-remap spare remove" this one'
+    : ''
+
+/** Slots that point outside the main disk, and of two that point to the same place the older one. */
+export function contradictionsIn(slots: SlotTable, { geometry }: Header): Contradiction[] {
+  const found: Contradiction[] = []
+  const seen = new Map<number, SlotUpdate>()
+  for (const update of slots.used()) {
+    const { number, slot } = update
     if (slot.state !== 'remapped') continue
-    if (slot.mainBlock * geometry.blockSize >= geometry.mainSize) {
-      problems.push(`slot ${number}: stands for main block ${slot.mainBlock}, which lies outside the main disk`)
+    const { mainBlock } = slot
+    if (mainBlock * geometry.blockSize >= geometry.mainSize) {
+      found.push({ number, problem: `stands for main block ${mainBlock}, which lies outside the main disk` })
+      continue
     }
-    if (seen.has(slot.mainBlock)) problems.push(`slot ${number}: main block ${slot.mainBlock} has another slot, too`)
-    seen.add(slot.mainBlock)
+    const other = seen.get(mainBlock)
+    const isNewest = !other || other.slot.generation < slot.generation
+    if (isNewest) seen.set(mainBlock, update)
+    const loser = isNewest ? other : update
+    if (loser) found.push({ number: loser.number, problem: `main block ${mainBlock} has a newer slot` })
   }
-  return problems
+  return found
 }
 
 function countSlots(slots: SlotTable, { geometry }: Header): VerifyReport['slots'] {

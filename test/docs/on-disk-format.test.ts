@@ -25,8 +25,16 @@ import {
   writeSlot,
   type Header,
 } from '../../src/spare/format.js'
+import {
+  encodeFileHead,
+  encodeRangeHead,
+  FILE_HEAD_SIZE,
+  FILE_VERSION,
+  RANGE_HEAD_SIZE,
+  RANGE_LENGTH_MAX,
+} from '../../src/spare/metadata-file.js'
 import { crc32c } from '../../src/util/crc32c.js'
-import { mainBlock } from '../../src/util/units.js'
+import { mainBlock, MiB } from '../../src/util/units.js'
 import { Document, type Table } from '../support/documents.js'
 
 const document = new Document('docs/ON-DISK-FORMAT.md')
@@ -108,6 +116,26 @@ const HEADER: Header = {
     healing: { scrub: { position: 0 } },
   },
 }
+
+void t.test('files with metadata: head and range are laid out as the tables say', (t) => {
+  const [head, range] = [document.table('Files with metadata', 'offset'), document.table('A range of bytes', 'offset')]
+  const fields = fieldsOf(head)
+  assertNoGaps(t, fields, FILE_HEAD_SIZE)
+  const facts = { uuid: HEADER.uuid, spareSize: 0x11_2233_4455, headerSequence: 0x2345_6789, ranges: 3, length: 0x777 }
+  const bytes = encodeFileHead({ kind: 'backup', ...facts })
+  const magic = Buffer.from('NBDRMETA')
+  t.same(valuesOf(bytes, fields), { ...facts, magic, crc: checksumOf(bytes, 8), version: FILE_VERSION, kind: 2 })
+  const content = Buffer.from('bytes')
+  const rangeFields = fieldsOf(range)
+  assertNoGaps(t, rangeFields, RANGE_HEAD_SIZE)
+  const place = { offset: 0x12_3456_7890, length: 5 }
+  const followed = encodeRangeHead({ ...place, bytes: content }, 4)
+  const crc = checksumOf(Buffer.concat([followed, content]), 20)
+  t.same(valuesOf(followed, rangeFields), { ...place, index: 4, state: 0, crc })
+  t.match(valuesOf(encodeRangeHead(place, 4), rangeFields), { state: 1 })
+  t.equal(RANGE_LENGTH_MAX, MiB)
+  t.end()
+})
 
 void t.test('the layout: header copies and slot tables stand where the table says', (t) => {
   const offsets = document.table('Layout', 'offset').rows.map(([offset]) => offset)
