@@ -26,6 +26,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   reload: async () => (await import('./reload.js')).reloadCommand(),
   attach: async () => (await import('./attach.js')).attachCommand(),
   detach: async () => (await import('./attach.js')).detachCommand(),
+  plan: async () => (await import('./plan.js')).planCommand(),
   verify: async () => (await import('./verify.js')).verifyCommand(),
   repair: async () => (await import('./repair.js')).repairCommand(),
   dump: async () => (await import('./dump.js')).dumpCommand(),

@@ -69,6 +69,17 @@ export function parseLocation(text: string): string {
   return text
 }
 
+const BYTE_UNITS: readonly string[] = ['', 'K', 'M', 'G', 'T', 'P']
+
+/** `50M`: units are powers of 1024, as truncate(1) has them. */
+export function parseBytes(text: string): number {
+  const [, digits = '', unit = ''] = /^(\d{1,15})([KMGTP]?)$/i.exec(text) ?? []
+  const bytes = Number(digits) * 1024 ** BYTE_UNITS.indexOf(unit.toUpperCase())
+  if (digits === '' || !Number.isSafeInteger(bytes))
+    throw new InvalidArgumentError('It must be a number of bytes, such as 50M.')
+  return bytes
+}
+
 /** `sun_path` of Linux without its final NUL. */
 export const SOCKET_PATH_BYTES_MAX = 107
 

@@ -1,8 +1,8 @@
 /** `nbd-remap scrub`: starts, stops and shows the scrub of a running server. */
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { formatBytes, KiB, MiB, GiB } from '../util/units.js'
+import { Command, Option } from 'commander'
+import { formatBytes } from '../util/units.js'
 import { ask, show, type ShowOptions } from './ask.js'
-import { controlOption, jsonOption, watchOption } from './options.js'
+import { controlOption, jsonOption, parseBytes, watchOption } from './options.js'
 
 interface ScrubInfo {
   readonly state: 'idle' | 'running' | 'stopped' | 'completed'
@@ -31,7 +31,7 @@ export const scrubCommand = (): Command =>
     .addOption(new Option('--stop', 'stop it and keep its position'))
     .addOption(
       new Option('--speed <bytes>', 'bytes per second, with K, M or G; 0: no limit (default: 16M)').argParser(
-        parseSpeed,
+        parseBytes,
       ),
     )
     .addHelpText('after', '\nExample:\n  nbd-remap scrub --control /run/disk.qmp --start --speed 50M')
@@ -42,14 +42,6 @@ async function scrub(options: ScrubCommandOptions): Promise<void> {
   if (start || restart) await ask(control, 'scrub-start', { restart, ...(speed !== undefined && { speed }) })
   if (stop) await ask(control, 'scrub-stop')
   await show(options, () => ask<ScrubInfo>(control, 'query-scrub'), describe)
-}
-
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: KiB, M: MiB, G: GiB }
-
-function parseSpeed(text: string): number {
-  const [, digits = '', unit = ''] = /^(\d{1,12})([KMG]?)$/i.exec(text) ?? []
-  if (digits === '') throw new InvalidArgumentError('It must be a number of bytes, such as 50M.')
-  return Number(digits) * (UNITS[unit.toUpperCase()] ?? 1)
 }
 
 function describe(info: ScrubInfo): string {

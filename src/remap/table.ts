@@ -15,7 +15,7 @@ import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
 /** Bucket heads lie in chunks that never move, like the records of the slots. */
 const CHUNK_BITS = 16
-const CHUNK_BUCKETS = 1 << CHUNK_BITS
+export const CHUNK_BUCKETS = 1 << CHUNK_BITS
 const BUCKET_MASK = CHUNK_BUCKETS - 1
 /** A bucket number has 32 bits while the table is resized. 2^31 buckets with 4,294,967,295 remaps make a load of 200. */
 const BUCKETS_MAX = 2 ** 31
@@ -31,6 +31,10 @@ const SMALL_BUCKETS = 1024
 /** Blocks in a region at least: 1,024 of 4 KiB make 4 MiB. On long disks regions are longer, so that there are not too many. */
 const REGION_BLOCKS_MIN = 1024
 const REGIONS_MAX = 2 ** 20
+
+/** Blocks of the main disk that one count is kept for. */
+export const regionBlocksOf = (blocks: number): number =>
+  Math.max(REGION_BLOCKS_MIN, 2 ** Math.ceil(Math.log2(blocks / REGIONS_MAX)))
 
 const NONE = 0
 const WORD_RANGE = 0x1_0000_0000
@@ -81,7 +85,7 @@ export class RemapTable {
     this.#listener = listener
     this.#base = settings.bucketsMin
     while (expected * 100 > this.#base * settings.growLoad && this.#base < BUCKETS_MAX) this.#base *= 2
-    this.#regionBlocks = Math.max(REGION_BLOCKS_MIN, 2 ** Math.ceil(Math.log2(blocks / REGIONS_MAX)))
+    this.#regionBlocks = regionBlocksOf(blocks)
     this.#regions = new Uint32Array(Math.ceil(blocks / this.#regionBlocks))
     this.#ensureBuckets(this.#base)
   }

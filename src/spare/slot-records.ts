@@ -16,9 +16,10 @@ import type { MainBlock, SlotNumber } from '../util/units.js'
 import type { Slot, SlotState } from './format.js'
 
 const CHUNK_BITS = 16
-const CHUNK_SLOTS = 1 << CHUNK_BITS
+export const CHUNK_SLOTS = 1 << CHUNK_BITS
 const SLOT_MASK = CHUNK_SLOTS - 1
 const WORDS = 4
+export const RECORD_BYTES = WORDS * Uint32Array.BYTES_PER_ELEMENT
 const WORD_RANGE = 0x1_0000_0000
 
 const BLOCK_HIGH_SHIFT = 20
