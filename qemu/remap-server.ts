@@ -22,7 +22,7 @@ export interface RemapServerOptions {
 }
 
 /** The one line on standard output. */
-const URI_LINE = /^nbd(\+unix)?:/
+const URI_LINE = /^nbds?(\+unix)?:/
 
 export class RemapServer {
   readonly process: DaemonProcess

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { FaultInjector } from '../../qemu/faults.js'
 import type { RemapServer } from '../../qemu/remap-server.js'
+import { parseNbdUri } from '../../src/nbd/uri.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import {
   assertIntact,
@@ -16,6 +17,7 @@ import {
   PROGRAM,
   type Statistics,
 } from '../support/bench.js'
+import { makeCredentials } from '../support/certificates.js'
 import { nbdsh, run, runOk } from '../support/tools.js'
 import { seededRandom } from '../support/random.js'
 
@@ -25,8 +27,18 @@ const BLOCKS_PER_DECAY = 12
 
 const random = seededRandom(t)
 
-interface Subject {
-  readonly server: RemapServer
+/** How clients reach a server. */
+interface Way {
+  /** For libnbd. */
+  readonly uri: string
+  /** For fio, which cannot be told of certificates: libnbd takes any certificate over a unix socket then. */
+  readonly fioUri: string
+  /** For QEMU: options before the image, and the image as options. */
+  readonly qemu: readonly string[]
+  readonly image: string
+}
+
+interface Subject extends Way {
   readonly directory: string
   /** Called while clients are at work. */
   readonly decay: () => Promise<void>
@@ -38,8 +50,22 @@ async function meanwhile<T>({ decay }: Subject, client: Promise<T>): Promise<T> 
   return result
 }
 
-async function lookAtIt(t: Test, { server }: Subject): Promise<void> {
-  const info = JSON.parse(await runOk('nbdinfo', '--json', server.uri)) as { exports: unknown[] }
+/** @param certificates of a client: with TLS, over a unix socket */
+function wayTo({ uri, socketPath }: RemapServer, certificates?: string): Way {
+  const { address } = parseNbdUri(uri)
+  const host = 'host' in address ? `type=inet,server.host=${address.host},server.port=${address.port}` : ''
+  const image = `driver=nbd,export=disk,server.${host || `type=unix,server.path=${socketPath}`}`
+  if (certificates === undefined) return { uri, fioUri: uri, qemu: [], image }
+  return {
+    uri: `${uri}&tls-certificates=${certificates}`,
+    fioUri: uri,
+    qemu: ['--object', `tls-creds-x509,id=t0,endpoint=client,dir=${certificates}`],
+    image: `${image},tls-creds=t0,tls-hostname=localhost`,
+  }
+}
+
+async function lookAtIt(t: Test, { uri, qemu, image: disk }: Subject): Promise<void> {
+  const info = JSON.parse(await runOk('nbdinfo', '--json', uri)) as { exports: unknown[] }
   const expected = {
     'export-name': 'disk',
     'export-size': MAIN_SIZE,
@@ -51,18 +77,22 @@ async function lookAtIt(t: Test, { server }: Subject): Promise<void> {
     block_size_minimum: 1,
   }
   t.match(info, { protocol: 'newstyle-fixed', exports: [expected] }, 'nbdinfo')
-  const image = JSON.parse(await runOk('qemu-img', 'info', '--output=json', server.uri)) as unknown
-  t.match(image, { format: 'raw', 'virtual-size': MAIN_SIZE }, 'qemu-img info')
+  const image = JSON.parse(await runOk('qemu-img', 'info', '--output=json', ...qemu, '--image-opts', disk)) as unknown
+  t.match(image, { 'virtual-size': MAIN_SIZE }, 'qemu-img info')
 }
 
 /** A whole disk of random bytes and holes in, out again, and compared. */
 async function copy(t: Test, subject: Subject): Promise<void> {
-  const { uri } = subject.server
+  const { uri, qemu, image } = subject
   const [before, after] = [join(subject.directory, 'before'), join(subject.directory, 'after')]
   await writeFile(before, diskContent())
-  await meanwhile(subject, runOk('qemu-img', 'convert', '-n', '-f', 'raw', '-O', 'raw', before, uri))
-  t.equal((await run('qemu-img', 'compare', '-f', 'raw', '-F', 'raw', before, uri)).status, 0, 'qemu-img compare')
-  await runOk('qemu-img', 'convert', '-f', 'raw', '-O', 'raw', uri, after)
+  await meanwhile(
+    subject,
+    runOk('qemu-img', 'convert', ...qemu, '-n', '-f', 'raw', '--target-image-opts', before, image),
+  )
+  const file = `driver=raw,file.filename=${before}`
+  t.equal((await run('qemu-img', 'compare', ...qemu, '--image-opts', file, image)).status, 0, 'qemu-img compare')
+  await runOk('qemu-img', 'convert', ...qemu, '--image-opts', '-O', 'raw', image, after)
   t.equal((await run('cmp', before, after)).status, 0, 'what qemu-img convert copied in and out is the same')
 
   await writeFile(before, diskContent())
@@ -91,7 +121,7 @@ async function patterns(t: Test, subject: Subject): Promise<void> {
   const read = ['read -P 0x41 1 511', 'read -P 0x42 1M 1M', 'read -P 0x43 5000000 12345', 'read -P 0 2M 1M']
   read.push('read -P 0x44 40M 1M', 'read -P 0x45 41M 1M', 'read -P 0x46 50M 4M')
   const io = (commands: string[]): Promise<string> =>
-    runOk('qemu-io', '-f', 'raw', ...commands.flatMap((command) => ['-c', command]), subject.server.uri)
+    runOk('qemu-io', ...subject.qemu, '--image-opts', ...commands.flatMap((command) => ['-c', command]), subject.image)
   await meanwhile(subject, io([...write, 'flush']))
   t.notMatch(await io(read), /Pattern verification failed/, 'qemu-io')
 }
@@ -104,7 +134,7 @@ h.flush()
 assert h.pread(100, 4090) == b'x' * 100
 assert h.pread(5000, 8190) == bytes(5000)
 h.shutdown()`
-  t.equal(await meanwhile(subject, nbdsh(subject.server.uri, program)), '', 'nbdsh')
+  t.equal(await meanwhile(subject, nbdsh(subject.uri, program, 'h.set_uri_allow_local_file(True)')), '', 'nbdsh')
 }
 
 interface FioReport {
@@ -116,7 +146,7 @@ interface FioReport {
 }
 
 async function verifyWithFio(t: Test, subject: Subject): Promise<void> {
-  const job = ['--name=verify', '--ioengine=nbd', `--uri=${subject.server.uri}`, `--randseed=${random.uint32()}`]
+  const job = ['--name=verify', '--ioengine=nbd', `--uri=${subject.fioUri}`, `--randseed=${random.uint32()}`]
   job.push('--rw=randwrite', '--bsrange=512-256k', '--verify=crc32c', '--iodepth=16', '--fsync=50')
   job.push('--numjobs=4', '--size=16M', '--offset_increment=16M')
   // State files of fio go to its working directory otherwise.
@@ -143,36 +173,42 @@ async function stop(t: Test, server: RemapServer, spare: string): Promise<void> 
   await assertIntact(t, spare)
 }
 
-for (const listen of [undefined, '127.0.0.1:0']) {
-  void t.test(
-    `all clients over ${listen === undefined ? 'a unix socket' : 'TCP'}, on a disk that decays`,
-    async (t) => {
-      const bench = await Bench.open(t, { main: MAIN_SIZE, spare: SPARE_SIZE })
-      const daemon = await bench.startDaemon('main')
-      const range = { first: 0, end: MAIN_SIZE / BLOCK_SIZE }
-      const disk = new DecayingDisk(random, new FaultInjector(daemon, 'main'), range)
-      const spare = bench.image('spare')
-      const server = await bench.startServer({
-        main: daemon.uri('main'),
-        spare,
-        args: ['--create'],
-        ...(listen === undefined ? {} : { listen }),
-      })
-      await disk.decay(BLOCKS_PER_DECAY)
-      await allClients(t, { server, directory: bench.directory, decay: () => disk.decay(BLOCKS_PER_DECAY) })
-      const statistics = await server.ask<Statistics>('query-stats')
-      t.equal(statistics['failed-requests'], 0, 'no request failed')
-      // fio has written every block at last, so every block that was bad before must have moved.
-      const remaps = await countRemaps(server)
-      t.ok(remaps >= disk.bad - BLOCKS_PER_DECAY, `${remaps} blocks are remapped, ${disk.bad} are bad`)
-      t.ok(remaps <= disk.bad, 'and only blocks that are bad')
-      await stop(t, server, spare)
-    },
-  )
+const TRANSPORTS = ['a unix socket', 'TCP', 'TLS'] as const
+
+async function start(t: Test, transport: (typeof TRANSPORTS)[number], bench: Bench, main: string) {
+  const spare = bench.image('spare')
+  const listen = transport === 'TCP' ? { listen: '127.0.0.1:0' } : {}
+  if (transport !== 'TLS') {
+    const server = await bench.startServer({ main, spare, args: ['--create'], ...listen })
+    return { server, spare, way: wayTo(server) }
+  }
+  const { server: certificates, client } = await makeCredentials(t)
+  const args = ['--create', '--tls', 'require', '--tls-certificates', certificates]
+  const server = await bench.startServer({ main, spare, args })
+  return { server, spare, way: wayTo(server, client) }
+}
+
+for (const transport of TRANSPORTS) {
+  void t.test(`all clients over ${transport}, on a disk that decays`, async (t) => {
+    const bench = await Bench.open(t, { main: MAIN_SIZE, spare: SPARE_SIZE })
+    const daemon = await bench.startDaemon('main')
+    const range = { first: 0, end: MAIN_SIZE / BLOCK_SIZE }
+    const disk = new DecayingDisk(random, new FaultInjector(daemon, 'main'), range)
+    const { server, spare, way } = await start(t, transport, bench, daemon.uri('main'))
+    await disk.decay(BLOCKS_PER_DECAY)
+    await allClients(t, { ...way, directory: bench.directory, decay: () => disk.decay(BLOCKS_PER_DECAY) })
+    const statistics = await server.ask<Statistics>('query-stats')
+    t.equal(statistics['failed-requests'], 0, 'no request failed')
+    // fio has written every block at last, so every block that was bad before must have moved.
+    const remaps = await countRemaps(server)
+    t.ok(remaps >= disk.bad - BLOCKS_PER_DECAY, `${remaps} blocks are remapped, ${disk.bad} are bad`)
+    t.ok(remaps <= disk.bad, 'and only blocks that are bad')
+    await stop(t, server, spare)
+  })
 }
 
 const healthy = (server: RemapServer, { directory }: Bench): Subject => ({
-  server,
+  ...wayTo(server),
   directory,
   decay: () => Promise.resolve(),
 })
