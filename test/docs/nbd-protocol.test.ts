@@ -13,7 +13,7 @@ import * as nbd from '../../src/nbd/protocol.js'
 import { EXTENTS_MAX } from '../../src/server/block-status.js'
 import { wireError } from '../../src/server/errors.js'
 import { advertisedBlockSizes, PAYLOAD_MAX, transmissionFlags, type Export } from '../../src/server/export.js'
-import { Handshake, type HandshakeResult } from '../../src/server/handshake.js'
+import { Handshake, type HandshakeResult, type TlsState } from '../../src/server/handshake.js'
 import { DEFAULT_LIMITS } from '../../src/server/limits.js'
 import { contextsOf, selectContexts } from '../../src/server/meta-context.js'
 import type { Negotiated } from '../../src/server/negotiation.js'
@@ -38,20 +38,28 @@ const constants = (prefix: string, except = ' '): [string, number][] =>
 const columns = (heading: string, firstColumn: string): [string, string][] =>
   document.table(heading, firstColumn).rows.map(([name = '', value = '']) => [name, value])
 
-/** Sends one option after the flags of a client. @returns the types of the replies, and how the handshake ended */
-function ask(option: number, data: Buffer): { replies: number[]; result: HandshakeResult | undefined } {
+type Answer = { readonly replies: number[]; readonly result: HandshakeResult | undefined }
+
+/** Sends options after the flags of a client. @returns the types of the replies to the last, and how the handshake ended */
+function askAfter(before: readonly number[], option: number, data: Buffer, tls: TlsState = 'off'): Answer {
   const sent: Buffer[] = []
-  const handshake = new Handshake([EXPORT], DEFAULT_LIMITS, (bytes) => sent.push(bytes))
+  const handshake = new Handshake([EXPORT], DEFAULT_LIMITS, (bytes) => sent.push(bytes), tls)
   const reader = new ByteReader()
   reader.push(nbd.encodeClientFlags(nbd.NBD_FLAG_C_FIXED_NEWSTYLE | nbd.NBD_FLAG_C_NO_ZEROES))
-  const isAboutContexts = option === nbd.NBD_OPT_LIST_META_CONTEXT || option === nbd.NBD_OPT_SET_META_CONTEXT
-  if (isAboutContexts) reader.push(nbd.encodeOption(nbd.NBD_OPT_STRUCTURED_REPLY))
+  for (const earlier of before) reader.push(nbd.encodeOption(earlier))
   reader.push(nbd.encodeOption(option, data))
   const result = handshake.advance(reader)
-  const replies = sent.slice(isAboutContexts ? 2 : 1)
+  const replies = sent.slice(1 + before.length)
   const isReply = (bytes: Buffer): boolean => bytes.length >= 8 && bytes.readBigUInt64BE(0) === nbd.NBD_REP_MAGIC
   return { replies: replies.filter(isReply).map((bytes) => nbd.decodeOptionReplyHeader(bytes).type), result }
 }
+
+function ask(option: number, data: Buffer, tls?: TlsState): Answer {
+  const isAboutContexts = option === nbd.NBD_OPT_LIST_META_CONTEXT || option === nbd.NBD_OPT_SET_META_CONTEXT
+  return askAfter(isAboutContexts ? [nbd.NBD_OPT_STRUCTURED_REPLY] : [], option, data, tls)
+}
+
+const NOTHING = Buffer.alloc(0)
 
 /** What an option carries when it is well-formed. */
 function dataOf(option: number): Buffer {
@@ -62,7 +70,7 @@ function dataOf(option: number): Buffer {
   if (option === nbd.NBD_OPT_LIST_META_CONTEXT || option === nbd.NBD_OPT_SET_META_CONTEXT) {
     return nbd.encodeMetaContextRequest({ name: 'disk', queries: [nbd.BASE_ALLOCATION] })
   }
-  return Buffer.alloc(0)
+  return NOTHING
 }
 
 void t.test('options are answered as the table says', (t) => {
@@ -72,12 +80,57 @@ void t.test('options are answered as the table says', (t) => {
   for (const [name, option] of [...known, ['any other', 4711] as const]) {
     const answer = rows.get(name) ?? ''
     const { replies, result } = ask(option, dataOf(option))
+    if (option === nbd.NBD_OPT_STARTTLS) {
+      const withTls = (['on', 'required'] as const).flatMap((tls) => ask(option, dataOf(option), tls).replies)
+      const [first, second] = namesIn(answer).filter((part) => part.startsWith('NBD_'))
+      t.same(withTls.map(optionReplyName), [first, first], `${name} with TLS: ${answer}`)
+      t.same(replies.map(optionReplyName), [second], `${name} without: ${answer}`)
+      continue
+    }
     // A cell that is nothing but one name has lost its backticks.
     const names = answer.startsWith('NBD_') ? [answer] : namesIn(answer)
     t.same(replies.map(optionReplyName), names, `${name}: ${answer}`)
     t.equal(result?.kind === 'close', answer.includes('then the connection is closed'), `${name} closes or not`)
     const begins = name === 'NBD_OPT_GO' || name === 'NBD_OPT_EXPORT_NAME'
     t.equal(result?.kind === 'transmission', begins, `${name} begins the transmission phase or not`)
+  }
+  t.end()
+})
+
+void t.test('options are refused as the table says', (t) => {
+  const { NBD_OPT_INFO, NBD_OPT_STARTTLS, NBD_OPT_STRUCTURED_REPLY, NBD_OPT_EXTENDED_HEADERS } = nbd
+  const nothing = nbd.encodeInfoRequest({ name: 'nothing', infos: [] })
+  const contexts = dataOf(nbd.NBD_OPT_SET_META_CONTEXT)
+  const causes: Readonly<Record<string, readonly Answer[]>> = {
+    NBD_REP_ERR_UNSUP: [ask(99, NOTHING), ask(nbd.NBD_OPT_PEEK_EXPORT, NOTHING)],
+    NBD_REP_ERR_POLICY: [ask(NBD_OPT_STARTTLS, NOTHING)],
+    NBD_REP_ERR_INVALID: [
+      ask(NBD_OPT_INFO, NOTHING),
+      ask(nbd.NBD_OPT_LIST, nothing),
+      askAfter([], nbd.NBD_OPT_SET_META_CONTEXT, contexts),
+      ask(NBD_OPT_STARTTLS, NOTHING, 'active'),
+    ],
+    NBD_REP_ERR_TLS_REQD: [...constants('NBD_OPT_').map(([, option]) => option), 99]
+      .filter((option) => ![NBD_OPT_STARTTLS, nbd.NBD_OPT_ABORT, nbd.NBD_OPT_EXPORT_NAME].includes(option))
+      .map((option) => askAfter([], option, dataOf(option), 'required')),
+    NBD_REP_ERR_UNKNOWN: [ask(NBD_OPT_INFO, nothing)],
+    NBD_REP_ERR_TOO_BIG: [ask(NBD_OPT_INFO, Buffer.alloc(DEFAULT_LIMITS.optionLengthMax + 1))],
+    NBD_REP_ERR_EXT_HEADER_REQD: [askAfter([NBD_OPT_EXTENDED_HEADERS], NBD_OPT_STRUCTURED_REPLY, NOTHING)],
+  }
+  const rows = columns('Handshake', 'error reply')
+  t.same(
+    rows.map(([name]) => name),
+    constants('NBD_REP_ERR_').map(([name]) => name),
+  )
+  const source = sourceOf('src/server/handshake.ts')
+  for (const [name, when] of rows) {
+    const answers = causes[name] ?? []
+    t.equal(answers.length === 0, when.startsWith('never'), `${name}: ${when}`)
+    if (answers.length === 0) t.notMatch(source, new RegExp(`\\b${name}\\b`), `${name} is never sent`)
+    for (const { replies, result } of answers) {
+      t.same(replies.map(optionReplyName), [name], when)
+      t.equal(result, undefined, 'and the next option is read')
+    }
   }
   t.end()
 })
