@@ -13,6 +13,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   status: async () => (await import('./status.js')).statusCommand(),
   top: async () => (await import('./top.js')).topCommand(),
   stats: async () => (await import('./stats.js')).statsCommand(),
+  health: async () => (await import('./health.js')).healthCommand(),
   table: async () => (await import('./table.js')).tableCommand(),
   remaps: async () => (await import('./remaps.js')).remapsCommand(),
   add: async () => (await import('./change-remaps.js')).addCommand(),

@@ -9,7 +9,7 @@ import type { Operations } from '../control/operations.js'
 import type { RemapEventSink } from '../remap/events.js'
 import { teeLog, type Log } from '../util/log.js'
 import type { ControlOrder, ControlReport } from './control-main.js'
-import type { ControlAddress } from './options.js'
+import type { ControlAccess } from './control-plane.js'
 
 export class ControlThread {
   /** What is logged here can be asked for over the control socket, too. */
@@ -41,12 +41,12 @@ export class ControlThread {
   }
 
   /** Takes connections; on a unix socket from its owner alone. @throws Error with a sentence for people */
-  async listen(addresses: readonly ControlAddress[]): Promise<void> {
+  async listen({ control, http }: ControlAccess): Promise<void> {
     while (!this.#isBooted) await this.#nextReport()
     // A socket takes its mode from the umask when it is bound, and a thread cannot set that: it belongs to the process.
     const umask = process.umask(0o177)
     try {
-      this.#send({ kind: 'listen', addresses })
+      this.#send({ kind: 'listen', access: { control, http } })
       const report = await this.#nextReport()
       if (report.kind === 'refused') throw new Error(report.message)
     } finally {

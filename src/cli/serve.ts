@@ -29,6 +29,7 @@ import {
   type ControlAddress,
   type HostPort,
 } from './options.js'
+import { addHttpOptions, forgetToken, httpChoice, type HttpCommandOptions } from './http.js'
 import { limitOption, limitsHelp } from './limits.js'
 import { leave, UncleanStopError } from './leave.js'
 import type { Configuration } from './configuration.js'
@@ -39,7 +40,7 @@ import { Stop } from './stop.js'
 import { addTlsOptions, tlsChoice, type TlsCommandOptions } from './tls.js'
 import { isWorker, role } from './worker.js'
 
-interface ServeCommandOptions extends TlsCommandOptions {
+interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions {
   readonly config?: string
   readonly main: string
   readonly spare: string[]
@@ -147,7 +148,7 @@ const withoutTls = (): Command =>
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
 
 export const serveCommand = (): Command =>
-  addTableOptions(addTlsOptions(withoutTls()), 'table-')
+  addTableOptions(addHttpOptions(addTlsOptions(withoutTls())), 'table-')
     .addOption(limitOption())
     .option('--log-file <path>', 'log to this file; of 8 MiB it is renamed to PATH.1, and a new one begun')
     .option('--verbose', 'log more')
@@ -198,6 +199,7 @@ async function run(configuration: ServeConfiguration): Promise<void> {
     },
   }
   const stop = Stop.onSignals()
+  if (isWorker() || !options.supervise) forgetToken()
   if (isWorker()) {
     const { serveAsWorker } = await import('./session.js')
     await serveAsWorker(session, stop, reloading)
@@ -262,6 +264,7 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     name: options.name,
     tls: tlsChoice(options),
     control: options.control ?? [],
+    http: httpChoice(options),
     create: options.create ?? false,
     blockSize: options.blockSize,
     sectors: options.sectors,

@@ -30,6 +30,7 @@ import type { Log } from '../util/log.js'
 import { SECTOR_SIZE } from '../util/units.js'
 import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
+import type { HttpChoice } from './http.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { stopWithin } from './leave.js'
 import type { ControlAddress } from './options.js'
@@ -50,6 +51,7 @@ export interface SessionOptions {
   readonly name: string
   readonly tls: TlsChoice | undefined
   readonly control: readonly ControlAddress[]
+  readonly http: HttpChoice | undefined
   readonly create: boolean
   readonly blockSize: number | undefined
   /** Of main, from its start; all if absent. */
@@ -132,8 +134,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop, reloadi
 }
 
 /** It boots while there is other work to do. */
-const startControl = ({ control, log }: SessionOptions): ControlThread | undefined =>
-  control.length === 0 ? undefined : new ControlThread(log)
+const startControl = ({ control, http, log }: SessionOptions): ControlThread | undefined =>
+  control.length > 0 || http ? new ControlThread(log) : undefined
 
 interface SessionParts {
   readonly control: ControlThread | undefined
@@ -162,7 +164,7 @@ class Session {
     const { control } = parts
     const { log } = given
     const options = { ...given, log: control?.log ?? log }
-    await control?.listen(options.control)
+    await control?.listen(options)
     const emit = emitter(log, control)
     const { pair, slowReads } = await openPair(options, emit)
     const healing = new Healing(pair.target, { ...options, slowReads, emit })

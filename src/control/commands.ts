@@ -7,6 +7,8 @@ import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
 import { deviceCommands } from './device-commands.js'
 import { healingCommands } from './healing-commands.js'
+import { healthCommands } from './health-commands.js'
+import type { WatchedHealth } from './health-watch.js'
 import { logCommands } from './log-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
@@ -63,7 +65,12 @@ const RELOADED = {
 /** What `query-status` returns. */
 export type ServerStatus = ValueOf<typeof STATUS>
 
-export function controlCommands(subject: ControlSubject, log: Log = silentLog): CommandTable {
+/** @param look how healthy the pair is now */
+export function controlCommands(
+  subject: ControlSubject,
+  look: () => Promise<WatchedHealth>,
+  log: Log = silentLog,
+): CommandTable {
   return {
     'query-status': command({
       description: 'The disk pair, the export and its clients',
@@ -71,6 +78,7 @@ export function controlCommands(subject: ControlSubject, log: Log = silentLog): 
       handler: () => queryStatus(subject),
     }),
     ...statisticsCommands(subject),
+    ...healthCommands(look),
     ...remapCommands(subject),
     ...spareCommands(subject),
     ...healingCommands(subject),

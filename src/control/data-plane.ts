@@ -37,6 +37,7 @@ export class DataPlane {
   readonly #answers = new Map<number, (answer: Answer) => void>()
   readonly #factsKnown: Promise<Facts>
   #tellFacts: (facts: Facts) => void = () => undefined
+  #isOpen = false
   #statistics: Statistics | undefined
   #clients: readonly NbdClient[] = []
   #spares: readonly SpareState[] = []
@@ -65,6 +66,17 @@ export class DataPlane {
     return this.#factsKnown
   }
 
+  /** The disks are open. */
+  get isOpen(): boolean {
+    return this.#isOpen
+  }
+
+  /** It was asked, and has been silent for so long that a busy machine is no explanation. */
+  get hangs(): boolean {
+    const saidMs = this.#hello?.saidMs ?? Infinity
+    return performance.now() - Math.max(saidMs, this.#lastHeardMs) > this.#silenceMaxMs
+  }
+
   /** Counted by the data plane while we look. */
   async statistics(): Promise<Statistics> {
     const { statistics } = await this.#factsKnown
@@ -86,6 +98,7 @@ export class DataPlane {
     this.#lastHeardMs = performance.now()
     switch (message.kind) {
       case 'facts':
+        this.#isOpen = true
         this.#tellFacts(message.facts)
         break
       case 'clients':

@@ -1,5 +1,6 @@
 /** The events of the control socket, for its schema. Their data is documented in `remap/events.ts`. */
 import type { EventTable } from '../qmp/schema.js'
+import { HEALTH_STATUSES } from './health.js'
 import type { KeptLevel } from '../util/log.js'
 
 /** What an operator should be warned of. The other events write lines of their own into the log. */
@@ -124,6 +125,16 @@ export const CONTROL_EVENTS = {
       number: { kind: 'size' },
       copies: { kind: 'array', of: { kind: 'int' } },
       reason: { kind: 'str' },
+    },
+  },
+  HEALTH_CHANGED: {
+    description: 'The health of the pair is another one',
+    data: {
+      score: { kind: 'int' },
+      status: { kind: 'enum', values: HEALTH_STATUSES },
+      'score-before': { kind: 'int' },
+      'status-before': { kind: 'enum', values: HEALTH_STATUSES },
+      reasons: { kind: 'array', of: { kind: 'str' } },
     },
   },
   CLIENT_CONNECTED: {

@@ -1,5 +1,5 @@
 /**
- * QMP over WebSocket, for both roles: text messages, each with one or more whole JSON texts. To the layers above it is a
+ * QMP over WebSocket, for both roles: text messages, whose boundaries are those of words at most. To the layers above it is a
  * stream like that of a socket, so a peer that does not read is felt in the same way. Loaded only where it is needed.
  */
 import { Duplex } from 'node:stream'
@@ -69,7 +69,7 @@ export class WebSocketConnection extends Duplex {
   }
 
   #receive(data: RawData): void {
-    // Whatever a message holds, the next one begins anew.
+    // What is no JSON ends with its message.
     const text = Buffer.concat([...(Array.isArray(data) ? data : [Buffer.from(data as Buffer)]), NEWLINE])
     if (!this.push(text)) this.#socket.pause()
   }

@@ -46,11 +46,11 @@ export class Listener {
     try {
       await bind(server, address)
     } catch (error) {
-      if (!('path' in address) || errorCode(error) !== 'EADDRINUSE') throw explain(address, error)
+      if (!('path' in address) || errorCode(error) !== 'EADDRINUSE') throw explainListen(address, error)
       await claimSocketPath(address.path)
         .then(() => bind(server, address))
         .catch((again: unknown) => {
-          throw again instanceof SocketPathError ? new ListenError(again.message) : explain(address, again)
+          throw again instanceof SocketPathError ? new ListenError(again.message) : explainListen(address, again)
         })
     }
     // Such as too many open files: the connection stays in the backlog, and accepting goes on.
@@ -85,7 +85,8 @@ const REASONS: ReadonlyMap<string, string> = new Map([
   ['EROFS', 'the file system is read-only'],
 ])
 
-function explain(address: ListenAddress, error: unknown): ListenError {
+/** Why this address cannot be listened on, from what the system said. */
+export function explainListen(address: ListenAddress, error: unknown): ListenError {
   const where =
     'path' in address ? address.path : 'fd' in address ? `fd ${address.fd}` : `${address.host}:${address.port}`
   // libuv says EACCES of a folder that does not exist, too.

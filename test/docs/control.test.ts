@@ -14,7 +14,7 @@ const EVENTS: EventTable = CONTROL_EVENTS
 // Nothing here runs a command that would look at its subject.
 const monitor = new QmpMonitor({
   version: qmpVersion('nbd-remap', '0.1.0'),
-  commands: controlCommands({} as ControlSubject),
+  commands: controlCommands({} as ControlSubject, () => Promise.reject(new Error('not asked'))),
   events: CONTROL_EVENTS,
 })
 
