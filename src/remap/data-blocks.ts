@@ -55,7 +55,7 @@ export class DataBlocks {
         const end = Math.min(first + SLOTS_PER_LOOK, last)
         for (let n = first; n < end; n++) {
           const slot = slotNumber(n)
-          if (records.isRemapped(slot)) visit(slot, records.mainBlock(slot), records.hasLost(slot))
+          if (records.isInForce(slot)) visit(slot, records.mainBlock(slot), records.hasLost(slot))
         }
         await pacer.pause()
       }

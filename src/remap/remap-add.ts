@@ -126,16 +126,20 @@ export class Adding implements Mover {
     try {
       await placement.place(remaps, this.#isQuiet)
     } catch (error) {
+      for (let index = from; index < to; index++) if (this.#isInForce(index)) this.added++
       // What was not made durable was given back already; given back twice, it could be somebody else's by then.
       this.#slots.fill(0, from, to)
       throw error
     }
     for (let index = from; index < to; index++) {
-      const isOurs = table.lookup(mainBlock(this.#blocks.at(index))) === (this.#slots[index] ?? 0) - 1
-      if (isOurs) this.#slots[index] = 0
+      if (this.#isInForce(index)) this.#slots[index] = 0
       else this.skipped++
     }
     this.added += remaps.length
+  }
+
+  #isInForce(index: number): boolean {
+    return this.#parts.table.lookup(mainBlock(this.#blocks.at(index))) === (this.#slots[index] ?? 0) - 1
   }
 
   // --- Slots -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import { RangeSet } from '../util/range-set.js'
 import { mainBlock, type MainBlock, type SlotNumber } from '../util/units.js'
 import type { RemapRequestError } from './batch.js'
 import { isBadBlock, type DataBlocks } from './data-blocks.js'
-import type { Placement } from './placement.js'
+import type { OldRemap, Placement } from './placement.js'
 import type { Mover, Run, Window } from './relocation.js'
 import type { RemapTable } from './table.js'
 
@@ -72,7 +72,7 @@ export class Removing implements Mover {
 
   async changeOver({ from, to }: Window): Promise<void> {
     const { table, placement, blocks } = this.#parts
-    const leaving: { block: MainBlock; slot: SlotNumber }[] = []
+    const leaving: OldRemap[] = []
     const pacer = new Pacer()
     for (let index = from; index < to; index++) {
       await pacer.pause()
@@ -83,8 +83,12 @@ export class Removing implements Mover {
       else if (placement.haunted.has(block)) this.#refuse(block, index, HAUNTED)
       else leaving.push({ block, slot })
     }
-    await placement.remove(leaving, this.#options.isQuiet)
-    this.removed += leaving.length
+    const isGone = ({ block }: OldRemap): boolean => table.lookup(block) === undefined && !placement.inDoubt.has(block)
+    try {
+      await placement.remove(leaving, this.#options.isQuiet)
+    } finally {
+      this.removed += leaving.filter(isGone).length
+    }
   }
 
   /** How many blocks from `first` on, `count` at most, are neighbours on the spare, too; 0: the first is not remapped. */

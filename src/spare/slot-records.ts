@@ -32,7 +32,6 @@ const GENERATION_HIGH_MASK = 0xffff
 const PLAIN_MASK = (0xfff << BLOCK_HIGH_SHIFT) | LOST_BIT | LINKED_BIT
 const STATES: readonly SlotState[] = ['free', 'remapped', 'retired']
 const FREE = 0
-const REMAPPED = 1
 
 /** Disks end at 2^53 bytes, where offsets cease to be exact, and blocks have at least 512 bytes. */
 export const MAIN_BLOCK_MAX = 2 ** 44 - 1
@@ -99,8 +98,10 @@ export class SlotRecords {
     return this.#stateCode(number) === FREE
   }
 
-  isRemapped(number: SlotNumber): boolean {
-    return this.#stateCode(number) === REMAPPED
+  /** Whether it is the slot in force for its block: one that may or may not have reached the disk is not. */
+  isInForce(number: SlotNumber): boolean {
+    const word = this.#chunks[number >>> CHUNK_BITS]?.[(number & SLOT_MASK) * WORDS + 2] ?? 0
+    return (word & LINKED_BIT) !== 0
   }
 
   hasLost(number: SlotNumber): boolean {

@@ -1,7 +1,7 @@
 /** A spare that is removed while others have taken slots on it. */
 import { setImmediate as turn } from 'node:timers/promises'
 import t from 'tap'
-import { addRemaps, batchOf } from '../../src/remap/admin.js'
+import { addRemaps, batchOf, clearRemaps, removeRemaps } from '../../src/remap/admin.js'
 import { BLOCK, PoolRig, SECTORS } from '../support/pool-rig.js'
 import { pattern, POLICY, readFrom } from '../support/rig.js'
 
@@ -82,4 +82,24 @@ void t.test('a removal that waits for a request which hangs holds no other one u
   t.same(await hanging, pattern(5 * BLOCK, BLOCK))
   await done
   t.equal(target.pool.members.length, 1)
+})
+
+void t.test('when one spare of several fails an operator learns how much is done', async (t) => {
+  const rig = await PoolRig.create([20, 40])
+  const { target } = rig.pair
+  rig.break('b', 'EIO', 'flush')
+  target.pool.flush = () => Promise.resolve()
+  const adding = addRemaps(target, batchOf(target, { mainSector: 0, sectors: 30 * SECTORS }), OPTIONS)
+  await t.rejects(adding, { name: 'RemapRequestError', message: /\(20 blocks of the request are remapped\)$/ })
+  t.equal(target.table.count, 20)
+  t.same([target.pool.used, target.pool.free], [20, 40])
+  rig.spares.get('b')!.clear()
+  await addRemaps(target, batchOf(target, { mainSector: 20 * SECTORS, sectors: 10 * SECTORS }), OPTIONS)
+  rig.break('b', 'EIO', 'flush')
+  await t.rejects(removeRemaps(target, batchOf(target, { mainSector: 0, sectors: 30 * SECTORS })), {
+    message: /\(20 blocks of the request are back on the main disk\)$/,
+  })
+  t.equal(target.table.count, 10)
+  rig.spares.get('b')!.clear()
+  t.same(await clearRemaps(target), { blocks: 10, kept: 0 })
 })

@@ -3,6 +3,7 @@ import { DeviceError } from '../../src/device/device.js'
 import { FaultyDevice } from '../../src/device/faulty.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { Placement, type NewRemap } from '../../src/remap/placement.js'
+import { listRemaps } from '../../src/remap/listing.js'
 import { rescue } from '../../src/remap/rescue.js'
 import { RemapTable } from '../../src/remap/table.js'
 import { PAGE_SIZE, SLOTS_PER_PAGE, type Geometry } from '../../src/spare/format.js'
@@ -172,6 +173,8 @@ void t.test('blocks in doubt refuse writes until a slot can be written, and then
   t.same(await readFrom(rig.target, 4 * BLOCK, BLOCK), pattern(4 * BLOCK, BLOCK))
   rig.spare.clear()
   await rig.target.write(5 * BLOCK + 1, [Buffer.alloc(BLOCK - 1, 8)])
+  const { ranges } = await listRemaps(rig.target, { fromSector: 40, limit: 10 })
+  t.same(ranges.map(({ mainSector, sectors }) => [mainSector, sectors]), [[40, 8]], 'listed once, where it is now')
   await rig.target.write(18 * 512, [Buffer.alloc(512, 9)])
   const again = await rig.reopen()
   t.same(await readFrom(again.target, 5 * BLOCK + 1, BLOCK - 1), Buffer.alloc(BLOCK - 1, 8))
