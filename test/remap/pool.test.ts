@@ -201,3 +201,18 @@ void t.test('a stop ends a removal, and is clean', async (t) => {
   await rig.open('a', 'b')
   t.equal(rig.pair.target.table.count, 60)
 })
+
+void t.test('the slot pages of one spare say nothing of the slots of the next one', async (t) => {
+  const rig = await PoolRig.create([3, 5])
+  for (let block = 0; block < 6; block++) await rig.remap(block)
+  const { target } = rig.pair
+  rig.main.clear()
+  // The last page of the first spare is written while the second one holds blocks, which go back to main afterwards.
+  await removeRemaps(target, batchOf(target, { mainSector: 0, sectors: SECTORS }))
+  await removeRemaps(target, batchOf(target, { mainSector: 3 * SECTORS, sectors: 3 * SECTORS }))
+  await target.write(4 * BLOCK, [filled(0x55)])
+  await rig.open('a', 'b')
+  t.equal(rig.pair.target.table.count, 2)
+  t.equal(rig.placeOf(4), undefined)
+  t.same(await read(rig, 4), filled(0x55))
+})
