@@ -123,7 +123,7 @@ const withoutTls = (): Command =>
     )
     .option('--replica-in-sync', 'something else writes to the replica what is written here, so all of it is current')
     .option('--slow-read <seconds>', 'a block whose reads take longer is weak, and moves to the spare', parseSeconds, 2)
-    .option('--io-timeout <seconds>', 'give up what the main disk has not answered by then', parseSeconds)
+    .option('--io-timeout <seconds>', 'give up what a disk has not answered by then', parseSeconds)
     .addOption(
       new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
         .choices(['eio', 'remap'])

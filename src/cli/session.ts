@@ -9,11 +9,11 @@ import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
 import { describeSpares } from '../control/spare-operations.js'
 import { resolveLocation } from '../device/location.js'
-import type { OpenedDisk } from '../device/open.js'
+import { openDisk, type DiskOpener, type OpenedDisk } from '../device/open.js'
 import { SlowReads } from '../device/slow-reads.js'
 import { formatNbdUri } from '../nbd/uri.js'
 import type { RemapEventSink } from '../remap/events.js'
-import { guarded, type TimeoutPolicy } from '../remap/guard.js'
+import { guarded, type GuardedDisk, type TimeoutPolicy } from '../remap/guard.js'
 import { Healing } from '../remap/healing.js'
 import { closeDisks, formatPair, openDisks, Pair, type PairDisks } from '../remap/pair.js'
 import type { ReadPolicy, SparePolicy } from '../remap/policy.js'
@@ -278,6 +278,7 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
 async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<{ pair: Pair; slowReads: SlowReads }> {
   const opened = await openDisks(options, {
     mainMayHang: options.ioTimeoutMs !== undefined,
+    openSpare: spareOpener(options, emit),
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,
     log: options.log,
@@ -325,7 +326,8 @@ async function openFormatted(
   const { policy, sparePolicy, tableSettings, acceptMain, log, replicaInSync } = options
   const state = replicaInSync ? 'in-sync' : 'stale'
   const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
-  const pairOptions = { policy, spares: sparePolicy, tableSettings, acceptMain, log, emit, replica: copy }
+  const openSpare = spareOpener(options, emit)
+  const pairOptions = { policy, spares: sparePolicy, openSpare, tableSettings, acceptMain, log, emit, replica: copy }
   const pair = await Pair.open({ ...disks, spares }, pairOptions)
   warnOfBlockSize(options, pair)
   const { table } = pair.target
@@ -372,8 +374,18 @@ async function openReplicaOf(
   return guardedDisk('replica', opened, options, emit)
 }
 
+const spareOpener =
+  (options: SessionOptions, emit: RemapEventSink): DiskOpener =>
+  async (location, opening) =>
+    guardedDisk(
+      'spare',
+      await openDisk(location, { ...opening, mayHang: options.ioTimeoutMs !== undefined }),
+      options,
+      emit,
+    )
+
 function guardedDisk(
-  disk: 'main' | 'replica',
+  disk: GuardedDisk,
   opened: OpenedDisk,
   { ioTimeoutMs, onTimeout, log }: SessionOptions,
   emit: RemapEventSink,

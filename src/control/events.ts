@@ -16,7 +16,7 @@ const SCRUB = {
   'healed-blocks': { kind: 'size' },
   'lost-sectors': { kind: 'size' },
 } as const
-const GUARDED_DISK = ['main', 'replica']
+const GUARDED_DISK = ['main', 'spare', 'replica']
 
 export const CONTROL_EVENTS = {
   REMAP_ADDED: {
@@ -74,6 +74,7 @@ export const CONTROL_EVENTS = {
     description: 'A disk has not answered a request in time',
     data: {
       disk: { kind: 'enum', values: GUARDED_DISK },
+      name: { kind: 'str' },
       operation: { kind: 'str' },
       sector: { kind: 'size' },
       sectors: { kind: 'size' },
@@ -83,7 +84,7 @@ export const CONTROL_EVENTS = {
   },
   DISK_RESPONDS: {
     description: 'A disk that hung has answered something',
-    data: { disk: { kind: 'enum', values: GUARDED_DISK } },
+    data: { disk: { kind: 'enum', values: GUARDED_DISK }, name: { kind: 'str' } },
   },
   SCRUB_STARTED: { description: 'A scrub begins, or goes on', data: { ...SCRUB, speed: { kind: 'size' } } },
   SCRUB_STOPPED: { description: 'A scrub is not finished, but can go on', data: { ...SCRUB, error: { kind: 'str' } } },

@@ -18,6 +18,9 @@ export interface OpenOptions {
   readonly log: Log
 }
 
+/** Opens a disk as `openDisk` does, or as whoever gives it wants it to be opened. */
+export type DiskOpener = (location: string, options: OpenOptions) => Promise<OpenedDisk>
+
 export interface OpenedDisk {
   /** Its `close` also releases the lock. */
   readonly device: Device

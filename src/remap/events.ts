@@ -29,7 +29,8 @@ export interface RemapEvents {
   }
   /** A disk has not answered a request in time. `hangs`: it has answered nothing since. */
   IO_TIMEOUT: {
-    disk: 'main' | 'replica'
+    disk: 'main' | 'spare' | 'replica'
+    name: string
     operation: string
     sector: number
     sectors: number
@@ -37,7 +38,7 @@ export interface RemapEvents {
     hangs: boolean
   }
   /** A disk that hung has answered something. */
-  DISK_RESPONDS: { disk: 'main' | 'replica' }
+  DISK_RESPONDS: { disk: 'main' | 'spare' | 'replica'; name: string }
   /** Positions and sizes are in bytes. */
   SCRUB_STARTED: ScrubTold & { speed: number }
   /** `error`: why, when nobody has stopped it. */

@@ -4,7 +4,7 @@
  * added while the last one ran.
  */
 import { resolveLocation } from '../device/location.js'
-import { openDisk, type OpenedDisk } from '../device/open.js'
+import { openDisk, type DiskOpener, type OpenedDisk } from '../device/open.js'
 import type { PoolMember, PoolRecord } from '../spare/format.js'
 import { choosePool, missingMessage, type LeftOut } from '../spare/membership.js'
 import type { PoolSpare } from '../spare/pool.js'
@@ -25,6 +25,12 @@ export interface FoundSpares {
   readonly leftOut: readonly LeftOut<FoundSpare>[]
 }
 
+export interface FindOptions {
+  readonly readOnly: boolean
+  readonly openSpare?: DiskOpener | undefined
+  readonly log: Log
+}
+
 /** Where the disk is found again. */
 export const placeOf = ({ identity }: OpenedDisk): string => resolveLocation(identity.location)
 
@@ -32,10 +38,7 @@ export const placeOf = ({ identity }: OpenedDisk): string => resolveLocation(ide
  * Opens the spares on `disks`; writes nothing.
  * @throws RefusedError when they are not all of the pool, and nothing but the pool; disks opened here are closed then
  */
-export async function findSpares(
-  disks: readonly OpenedDisk[],
-  options: { readonly readOnly: boolean; readonly log: Log },
-): Promise<FoundSpares> {
+export async function findSpares(disks: readonly OpenedDisk[], options: FindOptions): Promise<FoundSpares> {
   const found: FoundSpare[] = []
   try {
     for (const disk of disks) found.push(await asFound(disk, false))
@@ -57,16 +60,14 @@ async function asFound(disk: OpenedDisk, isOurs: boolean): Promise<FoundSpare> {
   return { ...(await Spare.identify(device)), disk, device, location: placeOf(disk), name: device.name, isOurs }
 }
 
-async function find(
-  member: PoolMember,
-  options: { readonly readOnly: boolean; readonly log: Log },
-): Promise<FoundSpare> {
+async function find(member: PoolMember, options: FindOptions): Promise<FoundSpare> {
   let disk: OpenedDisk | undefined
   try {
-    disk = await openDisk(member.location, options)
+    const { openSpare = openDisk, readOnly, log } = options
+    disk = await openSpare(member.location, { readOnly, log })
     const found = await asFound(disk, true)
     if (!found.header.uuid.equals(member.uuid)) throw new Error('another spare is there now')
-    options.log.info(`spare ${member.location} belongs to the pool, too`)
+    log.info(`spare ${member.location} belongs to the pool, too`)
     return found
   } catch (error) {
     await disk?.device.close()

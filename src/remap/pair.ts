@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { resolveLocation } from '../device/location.js'
-import { openDisk, overlap, samenessOf, type OpenedDisk } from '../device/open.js'
+import { openDisk, overlap, samenessOf, type DiskOpener, type OpenedDisk } from '../device/open.js'
 import {
   BLOCK_SIZE_DEFAULT,
   BLOCK_SIZE_MAX,
@@ -51,10 +51,11 @@ export async function openDisks(
     readonly mainMayHang?: boolean
     readonly mainReadOnly: boolean
     readonly spareReadOnly: boolean
+    readonly openSpare?: DiskOpener
     readonly log: Log
   },
 ): Promise<PairDisks> {
-  const { mainMayHang = false, mainReadOnly, spareReadOnly, log } = options
+  const { mainMayHang = false, mainReadOnly, spareReadOnly, openSpare = openDisk, log } = options
   refuseOverlaps(
     { name: main, sameness: samenessOf(main) },
     spares.map((spare) => ({ name: spare, sameness: samenessOf(spare) })),
@@ -64,7 +65,7 @@ export async function openDisks(
   const unopened: { location: string; error: unknown }[] = []
   for (const location of spares) {
     try {
-      opened.spares.push(await openDisk(location, { readOnly: spareReadOnly, log }))
+      opened.spares.push(await openSpare(location, { readOnly: spareReadOnly, log }))
     } catch (error) {
       if (!isAway(error)) {
         await closeDisks(opened)
@@ -123,6 +124,8 @@ export interface OpenPairOptions {
   /** dm-remap's if absent. */
   readonly tableSettings?: TableSettings
   readonly spares?: SparePolicy
+  /** For spares that are found, or added. */
+  readonly openSpare?: DiskOpener
   /** Take the main for the right one although it does not look like it. */
   readonly acceptMain: boolean
   readonly emit: RemapEventSink
@@ -186,9 +189,10 @@ export class Pair {
   static async open(disks: PairDisks, options: OpenPairOptions): Promise<Pair> {
     const { main } = disks
     await refuseWrongDisks(disks)
-    const found = await findSpares(disks.spares, { readOnly: main.device.readOnly, log: options.log })
+    const { log, openSpare } = options
+    const found = await findSpares(disks.spares, { readOnly: main.device.readOnly, openSpare, log })
     try {
-      refuseUnopened(disks, found, options.log)
+      refuseUnopened(disks, found, log)
       return await Pair.#openWith(main, found, options)
     } catch (error) {
       for (const { disk, isOurs } of found.members) if (isOurs) await disk.device.close()
@@ -225,7 +229,8 @@ export class Pair {
   async addSpare(location: string, force: boolean): Promise<Member> {
     this.#refuseUnlessServing()
     this.#refuseMember({ name: location, sameness: samenessOf(location) })
-    return this.addOpened(await openDisk(location, { readOnly: false, log: this.#options.log }), force)
+    const { openSpare = openDisk, log } = this.#options
+    return this.addOpened(await openSpare(location, { readOnly: false, log }), force)
   }
 
   /** The same with a disk that is open. */

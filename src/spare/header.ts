@@ -5,8 +5,10 @@
  *
  * so that at most one copy is ever in flight, and a crash at any point leaves four whole ones. Copies that are known to be
  * bad come first, so that a crash never finds the last intact one half written. A copy that cannot be written is given up
- * and reported; the update succeeds while at least one copy was written.
+ * and reported; the update succeeds while at least one copy was written. One that is late may still be on its way, so then no
+ * further one is touched.
  */
+import { DeadlineError } from '../device/deadline.js'
 import { DeviceError, type Device } from '../device/device.js'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
@@ -44,7 +46,7 @@ async function readCopy(device: Device, copy: number, offset: number): Promise<H
  * Writes `header` to all copies, one at a time.
  * @param bad numbers of copies that are not intact
  * @returns how many copies were written
- * @throws DeviceError when not a single copy could be written, or when one is in flight that cannot be flushed
+ * @throws DeviceError when not a single copy could be written, or when one is late, or cannot be flushed
  */
 export async function writeHeader(
   device: Device,
@@ -60,7 +62,7 @@ export async function writeHeader(
       await device.flush()
       written++
     } catch (error) {
-      if (!(error instanceof DeviceError)) throw error
+      if (!(error instanceof DeviceError) || error instanceof DeadlineError) throw error
       failure = error
       log.error(
         `spare ${device.name}: header copy ${copy} cannot be written, going on with the others: ${error.message}`,

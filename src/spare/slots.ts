@@ -13,7 +13,11 @@
  * A commit succeeds while each page can be written in one of its copies. The other copy has then missed an update, and the
  * header says so, durably, before the commit resolves: it would be taken for the newest if the good one decayed. Such a
  * copy is tried first when its page changes again, and believed again in the header before the good one is touched.
+ *
+ * A write that was given up may still reach the disk. While one copy of a page is on its way like that, the other one is not
+ * touched: it is tried first when the page changes again, and when that is late, too, the commit fails.
  */
+import { DeadlineError } from '../device/deadline.js'
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
@@ -111,6 +115,8 @@ export class SlotTable {
   readonly #durable = new Map<number, number>()
   /** Set by the owner of the header; until then there is none that could know of anything. */
   header: TableHeader = { sequence: 0, save: () => Promise.resolve() }
+  /** Pages, by copy, that were given up while they were written, and may still be on their way. */
+  readonly #late: readonly Set<number>[] = COPIES.map(() => new Set<number>())
   #stale = new StaleCopies()
   #staleSaved = 0
   #headerSequenceSeen = 0
@@ -338,7 +344,7 @@ export class SlotTable {
       this.#sequences[number] = sequence
       if (!this.#durable.has(number)) this.#durable.set(number, sequence - 1)
     }
-    const late = COPIES.map((copy) => pages.filter(({ number }) => this.#stale.has(copy, number)))
+    const first = COPIES.map((copy) => pages.filter(({ number }) => this.#comesFirst(copy, number)))
     const written = new Set<number>()
     const missed: { copy: number; number: number }[] = []
     let failure: unknown
@@ -353,13 +359,17 @@ export class SlotTable {
         }
       }
     }
-    for (const copy of COPIES) await write(copy, late[copy] ?? [])
+    for (const copy of COPIES) await write(copy, first[copy] ?? [])
     await this.#saveStale()
-    for (const copy of COPIES) await write(copy, without(pages, late[copy] ?? []))
+    for (const copy of COPIES) await write(copy, without(pages, first[copy] ?? []))
     for (const { copy, number } of missed) if (written.has(number)) this.#stale.add(copy, number)
     await this.#saveStale()
     for (const number of written) this.#durable.delete(number)
     if (written.size < pages.length) throw failure
+  }
+
+  #comesFirst(copy: number, page: number): boolean {
+    return this.#stale.has(copy, page) || (this.#late[copy]?.has(page) ?? false)
   }
 
   /** Has the header say which copies missed an update, if that has changed. @throws DeviceError */
@@ -371,7 +381,10 @@ export class SlotTable {
     }
   }
 
-  /** @returns the numbers of the pages that could not be written, and why @throws DeviceError when it cannot be flushed */
+  /**
+   * @returns the numbers of the pages that could not be written, and why
+   * @throws DeviceError when it cannot be flushed, or is late
+   */
   async #writeCopy(
     copy: number,
     pages: readonly PageWrite[],
@@ -379,6 +392,7 @@ export class SlotTable {
     const failed = new Map<number, DeviceError>()
     if (pages.length === 0) return { failed: new Set() }
     for (const run of runsOf(pages)) await this.#writeRun(copy, run, failed)
+    this.#refuseLate(copy, pages, failed)
     try {
       await this.#device.flush()
     } catch (error) {
@@ -391,6 +405,21 @@ export class SlotTable {
     if (!error) return { failed: new Set() }
     this.#log.error(`spare ${this.#device.name}: slot table copy ${copy} cannot be written: ${error.message}`)
     return { failed: new Set(failed.keys()), error }
+  }
+
+  /** @throws DeviceError when a page may still be on its way */
+  #refuseLate(copy: number, pages: readonly PageWrite[], failed: ReadonlyMap<number, DeviceError>): void {
+    let late: DeviceError | undefined
+    for (const { number } of pages) {
+      const error = failed.get(number)
+      if (error instanceof DeadlineError) {
+        this.#late[copy]?.add(number)
+        late = error
+      } else {
+        this.#late[copy]?.delete(number)
+      }
+    }
+    if (late !== undefined) throw late
   }
 
   /** In one write, and page by page when that fails, so that one bad sector costs one page. */

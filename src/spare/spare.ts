@@ -4,6 +4,7 @@
  * then repairs every slot page and rewrites every header copy, flushed, before anything is served.
  */
 import { randomBytes } from 'node:crypto'
+import { DeadlineError } from '../device/deadline.js'
 import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { RefusedError } from '../util/errors.js'
@@ -17,6 +18,7 @@ import {
   encodeHeader,
   FORMAT_VERSION,
   HEADER_AREA_SIZE,
+  HEADER_OFFSETS,
   layOut,
   looksLikePage,
   PAGE_SIZE,
@@ -317,7 +319,11 @@ export class Spare {
       const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: ++this.#sequence }
       const slotTable = this.slots.record(next.initialisedPages)
       const header = { ...next, notes: { ...notes, slotTable } }
-      await writeHeader(this.device, header, this.#log, this.#badCopies)
+      await writeHeader(this.device, header, this.#log, this.#badCopies).catch((error: unknown) => {
+        // It is tried first until it is answered.
+        if (isLateWrite(error)) this.#badCopies = [HEADER_OFFSETS.indexOf(error.offset)]
+        throw error
+      })
       this.#badCopies = []
       this.#header = header
       this.slots.header = { ...this.slots.header, sequence: header.sequence }
@@ -326,6 +332,9 @@ export class Spare {
     return step
   }
 }
+
+const isLateWrite = (error: unknown): error is DeadlineError =>
+  error instanceof DeadlineError && error.operation === 'write'
 
 function newHeader(
   { name }: Device,

@@ -111,6 +111,52 @@ void t.test('a clean stop does not wait for ever for a disk that hangs', async (
   }
 })
 
+void t.test('a spare that hangs keeps nobody waiting, and what it held moves on as it is written', async (t) => {
+  const folder = newFolder(t)
+  const image = newSpare(folder)
+  const daemon = await StorageDaemon.start({ directory: folder, disks: [{ name: 'spare', file: image }] })
+  t.teardown(async () => {
+    await daemon.process.kill('SIGCONT')
+    await daemon.close()
+  })
+  const files = { folder, main: newMain(folder), spare: daemon.uri('spare') }
+  const server = await Serve.start(t, files, ['--create', '--io-timeout', '0.4'])
+  const client = await server.connect()
+  const control = await QmpClient.connect(server.controlPath)
+  const events = control.events('IO_TIMEOUT', 'DISK_RESPONDS')
+  await server.ask('remap-add', { 'main-sector': 8, sectors: 24 })
+  await client.write(4096, [block(1), block(1), block(1)])
+  await client.flush()
+  const other = newSpare(folder, 'other.img')
+  await server.ask('spare-add', { path: other })
+
+  await daemon.process.kill('SIGSTOP')
+  await t.rejects(client.read(4096, Buffer.alloc(4096)), eio, 'what only the spare has cannot be had')
+  t.match(await events.next(), {
+    event: 'IO_TIMEOUT',
+    data: { disk: 'spare', name: files.spare, operation: 'read', hangs: true },
+  })
+  const content = Buffer.alloc(4096)
+  await client.read(0, content)
+  t.same(content, pattern(4096), 'what main has is read')
+  await client.write(8192, [block(2)])
+  await t.rejects(client.write(4096 + 512, [Buffer.alloc(512, 3)]), eio, 'the rest of the block is not to be had')
+  await client.read(8192, content)
+  t.same(content, block(2), 'a whole block has moved to the other spare')
+  t.match(await server.ask('query-status'), { remaps: 3, 'data-plane': 'running' })
+
+  await daemon.process.kill('SIGCONT')
+  while ((await events.next()).event !== 'DISK_RESPONDS');
+  await client.read(3 * 4096, content)
+  t.same(content, block(1))
+  await client.read(8192, content)
+  t.same(content, block(2))
+  await client.flush()
+  await control.close()
+  await client.disconnect()
+  t.same(await server.end(), { code: 0, signal: null })
+})
+
 const fuse = needsFuse()
 
 void t.test('a local disk that hangs keeps only those waiting who need it, and not the stop', fuse, async (t) => {
