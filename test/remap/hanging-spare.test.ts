@@ -20,8 +20,8 @@ import { seededRandom } from '../support/random.js'
 import { asDisk, badSectors, POLICY } from '../support/rig.js'
 
 const SECTORS = 128
-const STEPS = 200
-const CUT_EVERY = 8
+const STEPS = 150
+const CUT_EVERY = 10
 const TIMEOUT_MS = 3
 const SPARE_SIZE = 9 * MiB
 /** Room for a few blocks, so that the spare that hangs is needed. */
@@ -149,7 +149,7 @@ void t.test('late answers of a spare that hangs undo nothing', async (t) => {
     if (random.below(12) === 0) requests.push(administer())
     if (step % CUT_EVERY === 0) await checkCut(`step ${step}`)
     await Promise.all(requests)
-    if (step % CUT_EVERY === 4) await checkCut(`after step ${step}`)
+    if (step % CUT_EVERY === 5) await checkCut(`after step ${step}`)
     count.late = Math.max(count.late, guarded.late)
     const share = random.pick([0, 30, 100])
     slow.answer(random, () => random.below(100) < share)
