@@ -174,7 +174,11 @@ void t.test('blocks in doubt refuse writes until a slot can be written, and then
   rig.spare.clear()
   await rig.target.write(5 * BLOCK + 1, [Buffer.alloc(BLOCK - 1, 8)])
   const { ranges } = await listRemaps(rig.target, { fromSector: 40, limit: 10 })
-  t.same(ranges.map(({ mainSector, sectors }) => [mainSector, sectors]), [[40, 8]], 'listed once, where it is now')
+  t.same(
+    ranges.map(({ mainSector, sectors }) => [mainSector, sectors]),
+    [[40, 8]],
+    'listed once, where it is now',
+  )
   await rig.target.write(18 * 512, [Buffer.alloc(512, 9)])
   const again = await rig.reopen()
   t.same(await readFrom(again.target, 5 * BLOCK + 1, BLOCK - 1), Buffer.alloc(BLOCK - 1, 8))
