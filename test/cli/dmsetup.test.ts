@@ -3,7 +3,7 @@ import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'no
 import { join } from 'node:path'
 import t from 'tap'
 import { NbdClient } from '../../src/nbd/client.js'
-import { MAIN_SIZE, MANY_PROCESSES_TIMEOUT_MS, newPair } from '../support/cli.js'
+import { MAIN_SIZE, MANY_PROCESSES_TIMEOUT_MS, newPair, PROGRAM } from '../support/cli.js'
 import { Devices } from '../support/devices.js'
 import { Document } from '../support/documents.js'
 import { run, runOk } from '../support/tools.js'
@@ -58,7 +58,7 @@ void t.test('messages that cannot be carried out say why, and change nothing', a
   const pair = newPair(t)
   await devices.dmsetupOk('create', 'disk', '--table', tableOf(pair))
   await devices.dmsetupOk('message', 'disk', '0', 'add_remap 1000 3000 100')
-  for (const [message, stderr] of [
+  for (const [message, desc] of [
     ['nosuch', /there is no message 'nosuch'/],
     ['add_remap 2000 3000 100', /spare sector 3000 is in use/],
     ['add_remap 8100 0 100', /leave the main disk, which has 8192 sectors/],
@@ -68,8 +68,14 @@ void t.test('messages that cannot be carried out say why, and change nothing', a
     ['verify 8192', /sector 8192 leaves the device/],
     [`spare_add ${pair.main}`, /spare/],
   ] as const) {
-    t.match(await devices.dmsetup('message', 'disk', '0', message), { status: 1, stdout: '', stderr }, message)
+    await t.rejects(devices.ask('disk', 'device-message', { message }), { message: desc }, message)
   }
+  const refused = {
+    status: 1,
+    stdout: '',
+    stderr: "nbd-remap: there is no message 'nosuch': the message help lists them\n",
+  }
+  t.match(await devices.dmsetup('message', 'disk', '0', 'nosuch'), refused)
   t.match(await devices.dmsetup('message', 'disk', 'x', 'ping'), { status: 2, stderr: /must be a number/ })
   t.match(await devices.dmsetup('message', 'nobody', '0', 'ping'), {
     status: 1,
@@ -198,10 +204,9 @@ void t.test('the table comes from standard input or a file, as dmsetup has it', 
   const pair = newPair(t)
   const file = join(pair.folder, 'table')
   writeFileSync(file, `# the disk\n${tableOf(pair)}\n`)
-  await devices.dmsetupOk('create', 'disk', file)
-  await devices.dmsetupOk('remove', 'disk')
   const script = `"$1" "$2" dmsetup create disk < "$3"`
-  t.match(await run('sh', '-c', script, 'sh', process.execPath, join('dist/src/cli/bin.cjs'), file), { status: 0 })
+  t.match(await run('sh', '-c', script, 'sh', process.execPath, PROGRAM, file), { status: 0 })
+  t.match(await devices.dmsetup('create', 'disk', file), { status: 1, stderr: /device disk exists already/ })
   t.match(await devices.dmsetup('create', 'disk', file, '--table', tableOf(pair)), { status: 2, stderr: /not both/ })
 })
 

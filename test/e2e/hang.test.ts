@@ -90,6 +90,8 @@ void t.test('the control socket answers while the server itself hangs in a call 
     timesMs.push((performance.now() - start) / 2)
   }
   t.match(await control.execute('query-remap-table'), { remaps: 0, buckets: 64 })
+  t.match(await control.execute('query-log', { limit: 1 }), { entries: [{ number: 1 }] })
+  t.match(await control.execute('query-device-lines'), { status: / stalled real$/ })
   timesMs.sort((a, b) => a - b)
   t.ok(
     timesMs[10]! < 100,
