@@ -18,6 +18,7 @@ import {
   type WriteOptions,
   type ZeroOptions,
 } from './device.js'
+import { HelperQueue } from './helper-queue.js'
 import { HoleFinder } from './hole-finder.js'
 import { lap } from './lap.js'
 import { Pace } from './pace.js'
@@ -56,6 +57,7 @@ export class LocalDevice implements Device {
   readonly #writes = new Pace(scheduling)
   readonly #holes: HoleFinder | undefined
   readonly #synchronousLengthMax: number
+  readonly #helpers = new HelperQueue((...range) => this.#runHelper(...range))
   #flushFailure: DeviceError | undefined
 
   constructor(disk: LocalDisk) {
@@ -155,7 +157,7 @@ export class LocalDevice implements Device {
     assertInside(this, offset, length)
     if (this.readOnly) throw new DeviceError('EPERM', this.name, 'trim', offset, length)
     // A hint: a file system that cannot punch holes has done all it can.
-    if (length >= HELPER_LENGTH_MIN) await this.#runHelper(this.#disk.trimCommand, offset, length)
+    if (length >= HELPER_LENGTH_MIN) await this.#helpers.run(this.#disk.trimCommand, offset, length)
     if (options?.fua) await this.flush()
   }
 
@@ -164,7 +166,7 @@ export class LocalDevice implements Device {
     const helps = length >= HELPER_LENGTH_MIN && !options?.noHole && !this.readOnly
     const isFast = helps && this.#disk.sparse === true && length >= FAST_ZERO_LENGTH_MIN
     const zeroed =
-      helps && (isFast || !options?.fast) && (await this.#runHelper(this.#disk.zeroCommand, offset, length))
+      helps && (isFast || !options?.fast) && (await this.#helpers.run(this.#disk.zeroCommand, offset, length))
     if (!zeroed && options?.fast) throw new DeviceError('ENOTSUP', this.name, 'write-zeroes', offset, length)
     for (let done = 0; !zeroed && done < length; done += ZERO_STEP) {
       await this.write(offset + done, zeroChunks(Math.min(ZERO_STEP, length - done)))

@@ -27,6 +27,12 @@ async function connect(t: Test, server: Serve): Promise<RawClient> {
   return client
 }
 
+/** What it has started and not seen ended. */
+const childrenOf = ({ pid }: Serve): number =>
+  readdirSync(`/proc/${pid}/task`).flatMap(
+    (task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1').match(/\d+/g) ?? [],
+  ).length
+
 const openFilesOf = ({ pid }: Serve): number => readdirSync(`/proc/${pid}/fd`).length
 const residentOf = ({ pid }: Serve): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * KiB
@@ -86,3 +92,30 @@ for (const way of ['unix', 'TLS'] as const) {
     t.same(await server.end(), { code: 0, signal: null })
   })
 }
+
+void t.test('clients that trim and zero here and there start no crowd of helper programs', async (t) => {
+  const server = await start(t)
+  const other = await (await connect(t, server)).go({ name: '' })
+  const resting = childrenOf(server)
+  const busy = await Promise.all(Array.from({ length: 4 }, async () => (await connect(t, server)).go({ name: '' })))
+  const EACH = 32
+  let isDone = false
+  const replies = Promise.all(
+    busy.map(async (client, n) => {
+      for (let i = 0; i < EACH; i++) {
+        const type = i % 2 === 0 ? nbd.NBD_CMD_TRIM : nbd.NBD_CMD_WRITE_ZEROES
+        client.request(type, { offset: ((i * 7 + n * 16) % 63) * MiB, length: MiB })
+      }
+      for (let i = 0; i < EACH; i++) if ((await client.receiveReply()).error !== 0) t.fail('it failed')
+    }),
+  ).finally(() => (isDone = true))
+  let most = 0
+  let answers = 0
+  for (; !isDone; answers++) {
+    t.equal((await other.ask(nbd.NBD_CMD_READ, { offset: SIZE - 512, length: 512 })).error, 0)
+    most = Math.max(most, childrenOf(server) - resting)
+  }
+  await replies
+  t.ok(most <= 2, `${most} at once`)
+  t.ok(answers > EACH, `another client got ${answers} answers meanwhile`)
+})
