@@ -10,7 +10,7 @@
  * costs one or two array reads instead of a lookup for every block.
  */
 import type { SlotRecords } from '../spare/slot-records.js'
-import type { MainBlock, SlotNumber } from '../util/units.js'
+import { mainBlock, type MainBlock, type SlotNumber } from '../util/units.js'
 import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
 /** Bucket heads lie in chunks that never move, like the records of the slots. */
@@ -171,15 +171,24 @@ export class RemapTable {
     return found === NONE ? undefined : ((found - 1) as SlotNumber)
   }
 
-  /**
-   * The slot of `first` if the `count` blocks from there lie side by side on the spare, and nothing of them is lost. One
-   * lookup, and a look at the record of each.
-   */
+  /** The slot of `first` if the `count` blocks from there lie side by side on the spare, and nothing of them is lost. */
   plainRun(first: MainBlock, count: number): SlotNumber | undefined {
     const slot = this.lookup(first)
-    if (slot === undefined) return undefined
-    for (let n = 0; n < count; n++) if (!this.#records.isPlain(slot + n, first + n)) return undefined
-    return slot
+    return slot !== undefined && this.plainLength(first, slot, count) === count ? slot : undefined
+  }
+
+  /** How many of the `count` blocks from `first` on lie side by side on the spare, from `slot` on, before one with lost sectors. */
+  plainLength(first: MainBlock, slot: SlotNumber, count: number): number {
+    let n = 0
+    while (n < count && this.#records.isPlain(slot + n, first + n)) n++
+    return n
+  }
+
+  /** How many of the `count` blocks from `first` on come before one that is remapped. */
+  unmappedLength(first: MainBlock, count: number): number {
+    let n = 0
+    while (n < count && this.lookup(mainBlock(first + n)) === undefined) n++
+    return n
   }
 
   /** Sets the slot of `block`, whether or not it had one. The record of the slot must name `block` already. */

@@ -25,6 +25,7 @@ import { KiB, mainBlock, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } fro
 import { DataBlocks } from './data-blocks.js'
 import type { RemapEvents, RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
+import { everyPart, type VisitPart } from './parts.js'
 import { splitByPlace, type Piece } from './pieces.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
@@ -146,42 +147,36 @@ export class RemapTarget implements Device {
     return this.#timed('write', pending && this.#writeUnderLock(offset, length, chunks, options, pending))
   }
 
-  /** A request that lies in one place. What goes wrong is left to `read` and `write`. */
+  /** What goes wrong is left to `read` and `write`. */
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
-    const place = this.#plainPlace(offset, length, 'shared')
-    if (place === undefined) return false
     const { statistics } = this
     // Counted first: the disk may hang.
     statistics.reads++
     statistics.bytesRead += length
     lap.ms = 0
-    if (this.#placeReadNow(place, offset, into, start, length)) {
+    if (this.#readPlacesNow(offset, into, start, length)) {
       this.#latencies.read.record(lap.ms)
       return true
     }
     statistics.reads--
     statistics.bytesRead -= length
-    if (place !== MAIN) statistics.remappedRequests--
     return false
   }
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
     if (this.readOnly || this.placement.inDoubt.size > 0) return false
-    const place = this.#plainPlace(offset, length, 'exclusive')
-    if (place === undefined) return false
     const { statistics } = this
     statistics.writes++
     statistics.bytesWritten += length
     lap.ms = 0
-    if (this.#placeWriteNow(place, offset, from, start, length)) {
+    if (this.#writePlacesNow(offset, from, start, length)) {
       this.#latencies.write.record(lap.ms)
       return true
     }
     statistics.writes--
     statistics.bytesWritten -= length
-    if (place !== MAIN) statistics.remappedRequests--
     return false
   }
 
@@ -326,9 +321,36 @@ export class RemapTarget implements Device {
     const end = Math.ceil((offset + length) / blockSize)
     if (!this.lock.isFree(first, end, mode)) return undefined
     if (!this.table.mayTouch(mainBlock(first), end - first)) return MAIN
-    const slot = this.table.plainRun(mainBlock(first), end - first)
-    if (slot !== undefined) this.statistics.remappedRequests++
-    return slot
+    return this.table.plainRun(mainBlock(first), end - first)
+  }
+
+  #readPlacesNow(offset: number, into: Buffer, start: number, length: number): boolean {
+    const place = this.#plainPlace(offset, length, 'shared')
+    if (place !== undefined) return this.#countedNow(place, this.#placeReadNow(place, offset, into, start, length))
+    return this.#everyPart('shared', offset, length, (slot, at, partLength) =>
+      this.#placeReadNow(slot ?? MAIN, at, into, start + at - offset, partLength),
+    )
+  }
+
+  #writePlacesNow(offset: number, from: Buffer, start: number, length: number): boolean {
+    const place = this.#plainPlace(offset, length, 'exclusive')
+    if (place !== undefined) return this.#countedNow(place, this.#placeWriteNow(place, offset, from, start, length))
+    return this.#everyPart('exclusive', offset, length, (slot, at, partLength) =>
+      this.#placeWriteNow(slot ?? MAIN, at, from, start + at - offset, partLength),
+    )
+  }
+
+  #countedNow(place: SlotNumber | typeof MAIN, isDone: boolean): boolean {
+    if (isDone && place !== MAIN) this.statistics.remappedRequests++
+    return isDone
+  }
+
+  #everyPart(mode: 'shared' | 'exclusive', offset: number, length: number, visit: VisitPart): boolean {
+    const { blockSize } = this.pool
+    const isFree = this.lock.isFree(Math.floor(offset / blockSize), Math.ceil((offset + length) / blockSize), mode)
+    if (!isFree || !everyPart(this.table, blockSize, offset, length, visit)) return false
+    this.statistics.remappedRequests++
+    return true
   }
 
   #placeReadNow(place: SlotNumber | typeof MAIN, offset: number, into: Buffer, start: number, length: number): boolean {
@@ -350,6 +372,7 @@ export class RemapTarget implements Device {
   }
 
   #readSpare(slot: SlotNumber, offset: number, into: Buffer): Completion {
+    this.statistics.remappedRequests++
     const member = this.pool.memberOf(slot)
     return member.read(member.dataOffset(slot) + (offset % this.pool.blockSize), into)
   }
@@ -361,6 +384,7 @@ export class RemapTarget implements Device {
     chunks: readonly Buffer[],
     options?: WriteOptions,
   ): Completion {
+    this.statistics.remappedRequests++
     const member = this.pool.memberOf(slot)
     const pending = member.write(member.dataOffset(slot) + (offset % this.pool.blockSize), chunks, options)
     if (pending === undefined) return undefined

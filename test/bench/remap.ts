@@ -133,18 +133,24 @@ async function measureMemory(): Promise<Measured> {
 async function startServer({ directory, scope }: Context, name: string): Promise<BenchServer> {
   const main = path.join(directory, `${name}.img`)
   const handle = await open(main, 'wx')
-  // In blocks, see `writeImage`.
   const content = new Random('content').bytes(MiB)
-  for (let offset = 0; offset < LOADED_SIZE; offset += BLOCK) writeSync(handle.fd, content, offset % MiB, BLOCK, offset)
+  writeBlocks(handle.fd, content, LOADED_SIZE)
   await handle.truncate(LOADED_SIZE + MANY * BLOCK)
   await handle.close()
   const spare = path.join(directory, `${name}-spare.img`)
   const empty = await open(spare, 'wx')
+  // Zeros leave it blank, and what is copied there does not become large folios.
+  writeBlocks(empty.fd, Buffer.alloc(MiB), LOADED_SIZE + 64 * MiB)
   await empty.truncate(LOADED_SIZE + MANY * BLOCK + 128 * MiB)
   await empty.close()
   const folder = path.join(directory, name)
   await mkdir(folder)
   return scope.use(await startNbdRemap(folder, main, spare))
+}
+
+/** Block by block, see `writeImage`. */
+function writeBlocks(fd: number, content: Buffer, size: number): void {
+  for (let offset = 0; offset < size; offset += BLOCK) writeSync(fd, content, offset % MiB, BLOCK, offset)
 }
 
 async function ask(
