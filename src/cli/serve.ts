@@ -55,6 +55,7 @@ interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions {
   readonly onReadError: 'eio' | 'zero'
   readonly readRetries: number
   readonly slowRead: number
+  readonly busyPoll: number
   readonly ioTimeout?: number
   readonly onTimeout: 'eio' | 'remap'
   readonly stopTimeout: number
@@ -74,6 +75,8 @@ interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions {
 
 type ServeConfiguration = Configuration<ServeCommandOptions>
 
+/** About what waking a sleeping processor and its client takes. */
+const BUSY_POLL_DEFAULT_US = 100
 const LISTEN_DEFAULT: HostPort = { host: '127.0.0.1', port: 10809 }
 
 /** What commander itself cannot demand. */
@@ -143,6 +146,12 @@ const withoutTls = (): Command =>
       'warn when less than so many percent of the spare blocks are free',
       parsePercent,
       SPARE_POLICY_DEFAULT.lowShare * 100,
+    )
+    .option(
+      '--busy-poll <us>',
+      'after a small request, look for the next one for so long before going to sleep; 0: never',
+      parseCount(0),
+      BUSY_POLL_DEFAULT_US,
     )
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
@@ -273,6 +282,7 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
     onTimeout: options.onTimeout,
     slowReadMs: options.slowRead * 1000,
+    pollMs: options.busyPoll / 1000,
     replica: options.replica,
     replicaInSync: options.replicaInSync ?? false,
     stopTimeoutMs: options.stopTimeout * 1000,

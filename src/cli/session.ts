@@ -64,6 +64,8 @@ export interface SessionOptions {
   readonly onTimeout: TimeoutPolicy
   readonly stopTimeoutMs: number
   readonly slowReadMs: number
+  /** How long to look for the next request before sleeping. */
+  readonly pollMs: number
   readonly replica: string | undefined
   readonly replicaInSync: boolean
   readonly tableSettings: TableSettings
@@ -262,6 +264,7 @@ function factsOf(options: SessionOptions, uri: string, pair: Pair): Facts {
 function newServer(options: SessionOptions, pair: Pair, { control, tls }: SessionParts): NbdServer {
   const server = new NbdServer({
     limits: options.limits,
+    pollMs: options.pollMs,
     exports: [pairExport(pair.target, options.name, servedSize(options, pair))],
     log: options.log,
     ...(tls && { tls }),

@@ -18,6 +18,7 @@ import { readDirectly } from './direct-socket.js'
 import type { Export } from './export.js'
 import { Handshake, type HandshakeResult } from './handshake.js'
 import type { HotBuffers } from './hot-buffers.js'
+import type { IdlePoll } from './idle-poll.js'
 import { Inlet } from './inlet.js'
 import type { Limits } from './limits.js'
 import type { ServerTls } from './starttls.js'
@@ -40,6 +41,7 @@ export interface ConnectionOptions {
   readonly budget: Budget
   readonly pool: BufferPool
   readonly buffers: HotBuffers
+  readonly idlePoll: IdlePoll
   readonly log: Log
   readonly tls: ServerTls | undefined
   /** The handshake is done. */
@@ -244,7 +246,7 @@ export class Connection {
 
   #beginTransmission(result: HandshakeResult & { kind: 'transmission' }): void {
     clearTimeout(this.#deadline)
-    const { limits, budget, pool, buffers, log } = this.#options
+    const { limits, budget, pool, buffers, idlePoll, log } = this.#options
     this.#exportName = result.export.name
     this.#readDirectly()
     this.#transmission = new Transmission({
@@ -256,6 +258,7 @@ export class Connection {
       budget,
       pool,
       buffers,
+      idlePoll,
       log,
       client: this.label,
       onProgress: this.#onProgress,

@@ -24,6 +24,7 @@ import {
   SIMPLE_REPLY_LENGTH,
 } from '../nbd/protocol.js'
 import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
+import type { IdlePoll } from './idle-poll.js'
 import type { Limits } from './limits.js'
 
 export interface ExpressOptions {
@@ -33,6 +34,7 @@ export interface ExpressOptions {
   readonly socket: Socket
   readonly limits: Limits
   readonly buffers: HotBuffers
+  readonly idlePoll: IdlePoll
   /** Replies that the kernel did not take at once are gone. */
   readonly onGone: () => void
 }
@@ -90,11 +92,13 @@ export class Express {
   run(data: Buffer, start: number, end: number): Stop {
     let at = start
     let next = at
-    for (let left = this.#options.limits.requestsInFlightMax; at < end; at = next) {
-      next = left-- > 0 && this.canHold ? this.#step(data, at, end) : FULL
+    let count = 0
+    for (; at < end; at = next, count++) {
+      next = count < this.#options.limits.requestsInFlightMax && this.canHold ? this.#step(data, at, end) : FULL
       if (next < 0) break
     }
     this.#send()
+    if (count > 0) this.#options.idlePoll.served(count)
     return { at, reason: at === end ? 'done' : next === CUT ? 'cut' : next === FULL ? 'full' : 'other' }
   }
 

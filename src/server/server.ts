@@ -11,6 +11,7 @@ import { BufferPool } from './buffer-pool.js'
 import { Connection, type ClientInfo } from './connection.js'
 import type { Export } from './export.js'
 import { HotBuffers } from './hot-buffers.js'
+import { IdlePoll } from './idle-poll.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
 import type { ServerTls } from './starttls.js'
@@ -19,6 +20,8 @@ export interface NbdServerOptions {
   /** At least one. The first is also the default export. */
   readonly exports: readonly Export[]
   readonly limits?: Partial<Limits>
+  /** See `IdlePoll`; not at all when not given. */
+  readonly pollMs?: number
   readonly log?: Log
   /** Without, clients that want TLS are refused. */
   readonly tls?: ServerTls
@@ -37,6 +40,7 @@ export class NbdServer {
   readonly #budget: Budget
   readonly #pool = new BufferPool()
   readonly #buffers = new HotBuffers(this.#pool)
+  readonly #idlePoll: IdlePoll
   readonly #listeners: Listener[] = []
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
   readonly #connections = new Set<Connection>()
@@ -50,6 +54,7 @@ export class NbdServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#log = options.log ?? silentLog
     this.#budget = new Budget(this.#limits)
+    this.#idlePoll = new IdlePoll(options.pollMs ?? 0)
     this.#watch = setInterval(() => {
       if (this.#budget.isContended) for (const connection of this.#connections) connection.dropIfStalled()
     }, this.#limits.stallTimeoutMs / 4)
@@ -89,6 +94,7 @@ export class NbdServer {
       budget: this.#budget,
       pool: this.#pool,
       buffers: this.#buffers,
+      idlePoll: this.#idlePoll,
       log: this.#log,
       tls: this.#options.tls,
       onTransmission: ({ info, label }) => {

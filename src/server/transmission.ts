@@ -42,6 +42,7 @@ import { wireError } from './errors.js'
 import { PAYLOAD_MAX, isReadOnly, type Export } from './export.js'
 import { Express } from './express.js'
 import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
+import type { IdlePoll } from './idle-poll.js'
 import type { Limits } from './limits.js'
 import type { SelectedContext } from './meta-context.js'
 import type { Negotiated } from './negotiation.js'
@@ -62,6 +63,7 @@ export interface TransmissionOptions {
   readonly budget: Budget
   readonly pool: BufferPool
   readonly buffers: HotBuffers
+  readonly idlePoll: IdlePoll
   readonly log: Log
   /** For log lines: `client 7`. */
   readonly client: string
@@ -152,12 +154,12 @@ export class Transmission {
   }
 
   #newExpress(): Express | undefined {
-    const { socket, limits, buffers, onProgress } = this.#options
+    const { socket, limits, buffers, idlePoll, onProgress } = this.#options
     const { readOnly, style } = this.#terms
     if (style === 'extended' || limits.bytesOwnMax < HOT_SIZE) return undefined
     const { device } = this.#options.export
     const structured = style === 'structured'
-    return new Express({ device, readOnly, structured, socket, limits, buffers, onGone: onProgress })
+    return new Express({ device, readOnly, structured, socket, limits, buffers, idlePoll, onGone: onProgress })
   }
 
   /** The device works on requests. */

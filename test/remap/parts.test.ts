@@ -31,10 +31,20 @@ async function open() {
   const spare = new CountingDevice(9 * MiB, 'spare')
   const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
   await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
-  const { target } = await Pair.open(disks, { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog })
+  const { target } = await Pair.open(disks, {
+    policy: POLICY,
+    acceptMain: false,
+    emit: () => undefined,
+    log: silentLog,
+  })
   const remap = (blocks: readonly number[], lostMask = 0n): Promise<void> =>
     target.placement.place(
-      blocks.map((block) => ({ block: mainBlock(block), content: [Buffer.alloc(BLOCK)], lostMask, reason: 'operator' as const })),
+      blocks.map((block) => ({
+        block: mainBlock(block),
+        content: [Buffer.alloc(BLOCK)],
+        lostMask,
+        reason: 'operator' as const,
+      })),
     )
   return { main, spare, target, remap }
 }
