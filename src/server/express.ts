@@ -51,6 +51,8 @@ export interface Stop {
   readonly reason: StopReason
 }
 
+const MAGIC_LENGTH = 4
+
 /** What becomes of one request: it is done, up to this position, or not. */
 const CUT = -1
 const FULL = -2
@@ -108,9 +110,10 @@ export class Express {
   }
 
   #step(data: Buffer, at: number, end: number): number {
+    // Other requests may be shorter.
+    if (end - at >= MAGIC_LENGTH && data.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return OTHER
     if (end - at < REQUEST_HEADER_LENGTH) return CUT
-    // The magic, no flags, and the type.
-    if (data.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return OTHER
+    // No flags, and the type.
     const flagsAndType = data.readUInt32BE(at + 4)
     if (flagsAndType === NBD_CMD_READ) return this.#read(data, at)
     if (flagsAndType === NBD_CMD_WRITE) return this.#write(data, at, end)
