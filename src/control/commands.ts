@@ -82,7 +82,7 @@ export function controlCommands(
     ...remapCommands(subject),
     ...spareCommands(subject),
     ...healingCommands(subject),
-    ...deviceCommands(subject, log),
+    ...deviceCommands(subject, look, log),
     ...logCommands(subject.log),
     reload: command({
       description: 'Reads the configuration file again, and changes what can be changed while clients go on',

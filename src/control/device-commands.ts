@@ -3,10 +3,14 @@ import { command, type Command } from '../qmp/schema.js'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import type { DataPlane } from './data-plane.js'
+import type { WatchedHealth } from './health-watch.js'
 import { deviceMessage, isLooking } from './dmsetup.js'
 import { deviceLines } from './dmsetup-reports.js'
 
 export type DeviceSubject = Pick<DataPlane, 'facts' | 'statistics' | 'spares' | 'state' | 'ask' | 'clients'>
+
+/** How the health is now. */
+export type LookAtHealth = () => Promise<WatchedHealth>
 
 const LINES = {
   kind: 'object',
@@ -17,17 +21,17 @@ const LINES = {
   },
 } as const
 
-export const deviceCommands = (subject: DeviceSubject, log: Log): Record<string, Command> => ({
+export const deviceCommands = (subject: DeviceSubject, look: LookAtHealth, log: Log): Record<string, Command> => ({
   'device-message': command({
     description: "Carries out one of dm-remap's messages, such as 'add_remap 1000 5000 100'; 'help' lists them",
     arguments: { message: { kind: 'str' } },
     returns: { kind: 'object', members: { text: { kind: 'str', description: 'for people; may have several lines' } } },
-    handler: async ({ message }) => ({ text: await logged(message, deviceMessage(subject, message), log) }),
+    handler: async ({ message }) => ({ text: await logged(message, deviceMessage(subject, look, message), log) }),
   }),
   'query-device-lines': command({
     description: 'The lines of dmsetup table and dmsetup status',
     returns: LINES,
-    handler: () => deviceLines(subject),
+    handler: () => deviceLines(subject, look),
   }),
   suspend: command({
     description: 'Finishes and flushes what is in flight, and holds all further requests until resume',

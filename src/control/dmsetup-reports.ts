@@ -6,7 +6,8 @@ import type { Statistics } from '../remap/statistics.js'
 import { TIMED_OPERATIONS } from '../remap/statistics.js'
 import { countOf } from '../util/histogram.js'
 import { SECTOR_SIZE } from '../util/units.js'
-import type { DeviceSubject } from './device-commands.js'
+import type { DeviceSubject, LookAtHealth } from './device-commands.js'
+import type { WatchedHealth } from './health-watch.js'
 import type { SpareState } from './spare-commands.js'
 
 export const TARGET_NAME = 'dm-remap-v4'
@@ -61,6 +62,16 @@ async function deviceStatistics(subject: DeviceSubject): Promise<string> {
   ])
 }
 
+export const healthReport = ({ score, status, trend, reasons, daysLeft }: WatchedHealth): string =>
+  report('Health Status', [
+    // A number and nothing behind it: scripts take the last word of the line.
+    ['Health score', score],
+    ['Status', status.toUpperCase()],
+    ['Trend', trend.toUpperCase()],
+    ...reasons.map(({ points, text }) => ['Reason', `-${points} ${text}`] as const),
+    ...(daysLeft === undefined ? [] : [['Days left', daysLeft.toFixed(1)] as const]),
+  ])
+
 export async function spareReport(subject: DeviceSubject): Promise<string> {
   const { blockSize } = await subject.facts
   await subject.state()
@@ -75,7 +86,7 @@ export interface DeviceLines {
 }
 
 /** The lines without the name of the device. */
-export async function deviceLines(subject: DeviceSubject): Promise<DeviceLines> {
+export async function deviceLines(subject: DeviceSubject, look: LookAtHealth): Promise<DeviceLines> {
   const { main, size, version, blockSize } = await subject.facts
   const state = await subject.state()
   const statistics = await subject.statistics()
@@ -85,12 +96,13 @@ export async function deviceLines(subject: DeviceSubject): Promise<DeviceLines> 
   const disks = `${main.location} ${spare?.location ?? '-'}`
   const table = `${head} ${disks}`
   const mode = statistics.suspended === 1 ? 'suspended' : state === 'stalled' ? 'stalled' : 'operational'
-  const fields = [...statusFields(statistics, blockSize), mode, 'real']
+  const { score } = await look()
+  const fields = [...statusFields(statistics, blockSize, score), mode, 'real']
   return { sectors, table, status: `${head} v${version} ${disks} ${fields.join(' ')}` }
 }
 
 /** From the reads on. */
-function statusFields(statistics: Statistics, blockSize: number): readonly (number | string)[] {
+function statusFields(statistics: Statistics, blockSize: number, score: number): readonly (number | string)[] {
   const perBlock = blockSize / SECTOR_SIZE
   const { ios, totalNs, averageNs, bytesPerSecond } = timesOf(statistics)
   const { reads, writes, remaps, failedRequests, remappedRequests, freeBlocks } = statistics
@@ -105,7 +117,7 @@ function statusFields(statistics: Statistics, blockSize: number): readonly (numb
     ...[data, normal, remappedRequests, remaps * perBlock],
     ...[remappedRequests, normal, normal, remappedRequests],
     statistics.scrubs,
-    '-',
+    score,
     statistics.weakBlocks,
     data === 0 ? 0 : Math.floor((remappedRequests * 100) / data),
   ]

@@ -8,21 +8,26 @@ import type { Remaps, Removed } from './remap-commands.js'
 import type { PlaceArguments, SectorState } from './device-operations.js'
 import type { Arranged } from '../remap/rearrange.js'
 import type { SpareState } from './spare-commands.js'
-import type { DeviceSubject } from './device-commands.js'
-import { MESSAGE_REPORTS, spareReport } from './dmsetup-reports.js'
+import type { DeviceSubject, LookAtHealth } from './device-commands.js'
+import { healthReport, MESSAGE_REPORTS, spareReport } from './dmsetup-reports.js'
 import { SECTOR_SIZE } from '../util/units.js'
 
 interface Message {
   /** What follows its name. */
   readonly usage: string
   readonly description: string
-  run(subject: DeviceSubject, words: readonly string[]): Promise<string> | string
+  run(subject: DeviceSubject, words: readonly string[], look: LookAtHealth): Promise<string> | string
 }
 
 const MESSAGES: Readonly<Record<string, Message>> = {
   help: { usage: '', description: 'this list', run: () => help() },
   status: { usage: '', description: 'the disks, the remaps and their table', run: MESSAGE_REPORTS.status },
   stats: { usage: '', description: 'counters of requests', run: MESSAGE_REPORTS.stats },
+  health: {
+    usage: '',
+    description: 'the health score, and what it is made of',
+    run: async (_, __, look) => healthReport(await look()),
+  },
   add_remap: {
     usage: 'MAIN SPARE LENGTH',
     description: 'serve these sectors from the spare, with their content',
@@ -48,14 +53,14 @@ const MESSAGES: Readonly<Record<string, Message>> = {
 }
 
 /** @returns what is to be shown for it. @throws QmpReplyError with a sentence for people */
-export async function deviceMessage(subject: DeviceSubject, text: string): Promise<string> {
+export async function deviceMessage(subject: DeviceSubject, look: LookAtHealth, text: string): Promise<string> {
   const [name = '', ...words] = text.trim().split(/\s+/)
   const message = Object.hasOwn(MESSAGES, name) ? MESSAGES[name] : undefined
   if (!message) throw new QmpReplyError(`there is no message '${name}': the message help lists them`)
   const takes = message.usage.split(' ').filter((word) => word !== '')
   const needs = takes.filter((word) => !word.startsWith('['))
   if (words.length < needs.length || words.length > takes.length) throw new QmpReplyError(usageOf(name, message))
-  return message.run(subject, words)
+  return message.run(subject, words, look)
 }
 
 /** Messages that only look are sent again and again by those who watch a device, and are not worth a line in the log. */

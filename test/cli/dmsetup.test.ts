@@ -243,6 +243,7 @@ void t.test('the status line has the fields that docs/DMSETUP.md explains', asyn
     'normal I/Os': '2',
     'remapped I/Os': '1',
     'remapped sectors': '8',
+    'health score': '100',
     'cache hit rate': '33',
     'operational state': 'operational',
     mode: 'real',

@@ -146,6 +146,8 @@ sudo dmesg | grep "dm-remap" | tail -50`)
     const said = await guide(`
 sudo dmsetup message dm-remap-test 0 status | grep -A 10 "Device status:"
 sudo dmsetup message dm-remap-test 0 stats | grep -A 6 "Statistics:"
+health=$(sudo dmsetup message dm-remap-test 0 health | grep "Health score:" | awk '{print $NF}')
+[ $health -lt 70 ] || echo "OK: Health score $health"
 sudo dmesg | grep -c "Adaptive hash table resize"
 sudo dmesg | grep "Adaptive hash table\\|initial size" | head -1
 sudo dmsetup targets | grep -q dm-remap-v4
@@ -153,6 +155,7 @@ sudo dmsetup info dm-remap-test
 sudo dmesg | grep -c -i "dm-remap.*error\\|dm-remap.*failed" || true`)
     t.match(said, /^ {2}Remaps active: +\d{4,}$/m)
     t.match(said, /^ {2}Read operations: +\d+$/m)
+    t.match(said, /^OK: Health score \d+$/m)
     t.match(said, /initial size=64/)
     t.match(said, /^State: +ACTIVE$/m)
     t.match(said, /^0\n$/m, 'no errors')
