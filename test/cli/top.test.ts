@@ -35,18 +35,16 @@ void t.test('top shows a server, its remaps and its events, and q quits', async 
 void t.test('top fits into the terminal, whatever its size becomes, and no name steers it', async (t) => {
   const server = await Serve.start(t, newPair(t), ['--create', '--name', 'x\u001b[2J'])
   const top = start(t, server)
-  for (const [columns, rows] of [
-    [80, 24],
-    [120, 40],
-    [40, 10],
-  ] as const) {
+  const bySize: [number, number, RegExp][] = [
+    [80, 24, /\[\.{76}\]/],
+    [120, 40, /\[\.{116}\]/],
+    // Its first line is cut.
+    [40, 10, /^\u001b\[1mx\?\[2J: running, up [\d:]+, nbd-remap \d\u001b\[0m/],
+  ]
+  for (const [columns, rows, pattern] of bySize) {
     top.resize(columns, rows)
-    top.forget()
-    const cells = columns - 4
-    if (rows > 10) await top.until(new RegExp(`\\[\\.{${cells}}\\]`))
-    else await top.until(/x\?\[2J: running, up [\d:]+, n/)
-    const [, screen = ''] = top.output.split('\u001b[H')
-    t.ok(screen.split('\r\n').length <= rows, `${rows} rows`)
+    const frame = await top.frame(pattern)
+    t.ok(frame.split('\r\n').length <= rows, `${rows} rows`)
   }
   top.type('\u0003')
   t.same(await top.ended, { code: 130, restored: true })
@@ -146,6 +144,15 @@ void t.test('the picture has no more lines than there are rows, and events take 
     hasMoreRanges: false,
     events: Array.from({ length: 100 }, () => event),
   } as unknown as Picture
+  const text = ({ now, ...more }: Picture): string => {
+    const stalled = { ...now, status: { ...now.status, 'data-plane': 'stalled' as const } }
+    return linesOf({ ...more, now: stalled }, { columns: 80, rows: 24 })
+      .map((line) => line.text)
+      .join('\n')
+  }
+  t.match(text(picture), /^d: STALLED: a disk hangs, up 00:00:01/)
+  t.match(text({ ...picture, trouble: 'nobody is there' }), /^d: AWAY, up 00:00:01.*\nnobody is there\n/)
+  t.match(text({ ...picture, hasMoreRanges: true }), /only the first 0 ranges/)
   for (const rows of [5, 24, 60]) {
     const lines = linesOf(picture, { columns: 80, rows })
     t.equal(lines.length, rows)

@@ -98,9 +98,21 @@ export class Terminal {
     this.output = ''
   }
 
+  /** Waits for a picture that matches, drawn from the upper left corner. @returns it @throws when the program ends before */
+  async frame(pattern: RegExp): Promise<string> {
+    const find = (): string | undefined =>
+      this.output.split('\u001b[H').find((frame) => frame.endsWith('\u001b[J') && pattern.test(frame))
+    await this.#until(() => find() !== undefined, pattern)
+    return find() ?? ''
+  }
+
   /** Resolves when what was shown matches. @throws when the program ends before */
-  async until(pattern: RegExp): Promise<void> {
-    while (!pattern.test(this.output)) {
+  until(pattern: RegExp): Promise<void> {
+    return this.#until(() => pattern.test(this.output), pattern)
+  }
+
+  async #until(condition: () => boolean, pattern: RegExp): Promise<void> {
+    while (!condition()) {
       if (this.#child.exitCode !== null) throw new Error(`ended without ${String(pattern)}:\n${this.output}`)
       await new Promise<void>((resolve) => {
         this.#changed = resolve
