@@ -16,6 +16,7 @@ export function describeStatus(status: StatusDocument): string {
     `errors:   ${describeErrors(status)}`,
     `requests: ${describeRequests(status)}`,
     ...describeLatencies(status),
+    ...describeHealth(status),
     `clients:  ${status.clients.length}`,
     ...status.clients.map((client) => `  ${client.id}: ${client.address}, ${client['requests-in-flight']} in flight`),
   ]
@@ -28,6 +29,14 @@ function describeErrors({ statistics }: StatusDocument): string {
   const main = `${statistics['main-read-errors']} read and ${statistics['main-write-errors']} write errors of main`
   const rest = `${statistics['spare-errors']} of spares; ${statistics['slow-reads']} slow reads`
   return `${main}, ${rest}; ${statistics['failed-requests']} requests failed`
+}
+
+/** Why it is not 100 stands below it. */
+function describeHealth({ health }: StatusDocument): readonly string[] {
+  return [
+    `health:   ${health.score} of 100, ${health.status}, ${health.trend}`,
+    ...health.reasons.map(({ points, text }) => `  -${points}: ${text}`),
+  ]
 }
 
 function describeRequests({ statistics }: StatusDocument): string {
@@ -79,6 +88,7 @@ export function summarize(status: StatusDocument): string {
     ...(lost > 0 ? [`${lost} with lost sectors`] : []),
     `${percent(total - free, total)} % of the spare used`,
     `${statistics['failed-requests']} requests failed`,
+    `health ${status.health.score}`,
     `${status.clients.length} clients`,
   ]
   return `${status['export-name']}: ${parts.join(', ')}\n`
@@ -113,6 +123,7 @@ const COLUMNS: Readonly<Record<string, (status: StatusDocument) => string | numb
   'write-p50-us': (status) => latencyOf(status, 'write', 'p50-us'),
   'write-p99-us': (status) => latencyOf(status, 'write', 'p99-us'),
   clients: (status) => status.clients.length,
+  health: ({ health }) => health.score,
 }
 
 const latencyOf = ({ statistics }: StatusDocument, operation: string, figure: 'p50-us' | 'p99-us'): number =>

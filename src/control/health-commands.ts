@@ -3,7 +3,7 @@ import { command, type Command, type ValueOf } from '../qmp/schema.js'
 import { HEALTH_FACTORS, HEALTH_STATUSES } from './health.js'
 import { TRENDS, type WatchedHealth } from './health-watch.js'
 
-const HEALTH = {
+export const HEALTH = {
   kind: 'object',
   members: {
     score: { kind: 'int', description: 'from 0 to 100' },

@@ -35,11 +35,12 @@ void t.test('status says the same in all its forms', async (t) => {
   const fields = values.split(',')
   const row = Object.fromEntries(names.split(',').map((name, n) => [name, fields[n]]))
   t.match(row, { 'data-plane': 'running', remaps: '3', load: '4', writes: '1', 'bytes-written': '8192', clients: '1' })
+  t.equal(row['health'], String(status.health.score))
   t.equal(fields.length, names.split(',').length)
   t.ok(Number(row['write-p50-us']) > 0)
 
   const used = (3 / (status.spares[0]?.['total-blocks'] ?? 0)) * 100
-  const line = `disk: running, 3 blocks remapped, ${Number(used.toFixed(1))} % of the spare used, 0 requests failed, 1 clients\n`
+  const line = `disk: running, 3 blocks remapped, ${Number(used.toFixed(1))} % of the spare used, 0 requests failed, health ${status.health.score}, 1 clients\n`
   t.equal((await show('--summary')).stdout, line)
 
   const { stdout } = await show()
@@ -47,6 +48,7 @@ void t.test('status says the same in all its forms', async (t) => {
   t.match(stdout, /^errors: +0 read and 0 write errors of main, 0 of spares; 0 slow reads; 0 requests failed$/m)
   t.match(stdout, /^requests: 1 reads \(512 bytes\), 1 writes \(8 KiB\), 0 flushes, 0 trims$/m)
   t.match(stdout, /^latency: +write: half within [\d.]+ (us|ms|s), 99 % within [\d.]+ (us|ms|s), all within /m)
+  t.match(stdout, /^health: +\d+ of 100, ok, steady$/m)
   t.notMatch(stdout, /latency: +flush/, 'there was no flush')
   await client.disconnect()
 })

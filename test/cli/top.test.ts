@@ -39,7 +39,7 @@ void t.test('top fits into the terminal, whatever its size becomes, and no name 
     [80, 24, /\[\.{76}\]/],
     [120, 40, /\[\.{116}\]/],
     // Its first line is cut.
-    [40, 10, /^\u001b\[1mx\?\[2J: running, up [\d:]+, nbd-remap \d\u001b\[0m/],
+    [40, 10, /^\u001b\[1mx\?\[2J: running, up [\d:]+, health \d+ ?\u001b\[0m/],
   ]
   for (const [columns, rows, pattern] of bySize) {
     top.resize(columns, rows)
@@ -137,7 +137,7 @@ void t.test('the picture has no more lines than there are rows, and events take 
   }
   const event = { event: 'IO_ERROR', data: { disk: 'main' }, timestamp: { seconds: 0, microseconds: 0 } }
   const picture = {
-    now: { status, table: {}, statistics: statistics(1, 1) },
+    now: { status, table: {}, statistics: statistics(1, 1), health: { score: 75, trend: 'worse' } },
     before: undefined,
     trouble: undefined,
     ranges: [],
@@ -150,7 +150,7 @@ void t.test('the picture has no more lines than there are rows, and events take 
       .map((line) => line.text)
       .join('\n')
   }
-  t.match(text(picture), /^d: STALLED: a disk hangs, up 00:00:01/)
+  t.match(text(picture), /^d: STALLED: a disk hangs, up 00:00:01, health 75 \(worse\)/)
   t.match(text({ ...picture, trouble: 'nobody is there' }), /^d: AWAY, up 00:00:01.*\nnobody is there\n/)
   t.match(text({ ...picture, hasMoreRanges: true }), /only the first 0 ranges/)
   for (const rows of [5, 24, 60]) {

@@ -1,5 +1,6 @@
 /** docs/status.schema.json: what `nbd-remap status --json` prints, from the definitions of the answers that it is made of. */
 import { STATUS } from '../../control/commands.js'
+import { HEALTH } from '../../control/health-commands.js'
 import { TABLE } from '../../control/remap-commands.js'
 import { STATISTICS } from '../../control/statistics-commands.js'
 import type { QmpMember, QmpMembers } from '../../qmp/schema.js'
@@ -15,7 +16,7 @@ export function statusSchema(): JsonSchema {
     $schema: 'https://json-schema.org/draft/2020-12/schema',
     title: 'nbd-remap status --json',
     description: 'Written by `npm run docs`. What the members mean stands in CONTROL.md.',
-    ...ofObject({ ...STATUS.members, table: TABLE, statistics }),
+    ...ofObject({ ...STATUS.members, table: TABLE, statistics, health: HEALTH }),
   }
 }
 

@@ -3,6 +3,7 @@
  * known, and says why.
  */
 import type { ServerStatus } from '../../control/commands.js'
+import type { HealthReply } from '../../control/health-commands.js'
 import type { RemapTable } from '../../control/remap-commands.js'
 import type { StatisticsReply } from '../../control/statistics-commands.js'
 import { QmpClient } from '../../qmp/client.js'
@@ -118,11 +119,13 @@ export class Feed {
   }
 }
 
+type Answers = [ServerStatus, RemapTable, StatisticsReply, HealthReply]
+
 async function ask(client: QmpClient): Promise<Sample> {
-  const commands = ['query-status', 'query-remap-table', 'query-stats']
+  const commands = ['query-status', 'query-remap-table', 'query-stats', 'query-health']
   const answers = commands.map((command) => client.execute(command, {}, { timeoutMs: ANSWER_TIMEOUT_MS }))
-  const [status, table, statistics] = (await Promise.all(answers)) as [ServerStatus, RemapTable, StatisticsReply]
-  return { status, table, statistics }
+  const [status, table, statistics, health] = (await Promise.all(answers)) as Answers
+  return { status, table, statistics, health }
 }
 
 async function askForRanges(client: QmpClient): Promise<Ranges> {

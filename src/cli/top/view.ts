@@ -3,6 +3,7 @@ import type { QmpEvent } from '../../qmp/message.js'
 import { formatBytes, SECTOR_SIZE } from '../../util/units.js'
 import { formatUs } from '../status-text.js'
 import type { ServerStatus } from '../../control/commands.js'
+import type { HealthReply } from '../../control/health-commands.js'
 import type { RemapTable } from '../../control/remap-commands.js'
 import type { StatisticsReply } from '../../control/statistics-commands.js'
 import { HEAT_LEGEND, heatStrip, sectorsPerCell, type RemappedRange } from './heat.js'
@@ -10,6 +11,7 @@ import { ratesBetween, type Latency, type Rates } from './rates.js'
 import type { Line, Size } from './screen.js'
 
 export interface Sample {
+  readonly health: HealthReply
   readonly status: ServerStatus
   readonly table: RemapTable
   readonly statistics: StatisticsReply
@@ -49,12 +51,15 @@ export function linesOf(picture: Picture, { columns, rows }: Size): Line[] {
   return [...lines, { text: `events${events.length === 0 ? ': none yet' : ''}`, bold: true }, ...events].slice(0, rows)
 }
 
-function headLines({ now: { status, statistics }, trouble }: Picture): Line[] {
+function headLines({ now: { status, statistics, health }, trouble }: Picture): Line[] {
   const stalled = status['data-plane'] === 'stalled' ? 'STALLED: a disk hangs' : status.status
   const state = trouble === undefined ? stalled : 'AWAY'
   const up = formatDuration(statistics['uptime-seconds'])
   return [
-    { text: `${status['export-name']}: ${state}, up ${up}, nbd-remap ${status.version}  (q quits)`, bold: true },
+    {
+      text: `${status['export-name']}: ${state}, up ${up}, health ${health.score} (${health.trend}), nbd-remap ${status.version}  q quits`,
+      bold: true,
+    },
     { text: trouble ?? `main     ${status.main.name}, ${formatBytes(status.main.size)}`, bold: trouble !== undefined },
   ]
 }
