@@ -1,7 +1,7 @@
 import t from 'tap'
 import { RemapTable, type RemapTableOptions, type Resize } from '../../src/remap/table.js'
 import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../../src/remap/table-settings.js'
-import { SlotRecords } from '../../src/spare/slot-records.js'
+import { MAIN_BLOCK_MAX, SlotRecords } from '../../src/spare/slot-records.js'
 import { Random } from '../../src/util/random.js'
 import { mainBlock, slotNumber, type SlotNumber } from '../../src/util/units.js'
 import { seededRandom } from '../support/random.js'
@@ -218,5 +218,28 @@ void t.test('setting a block again replaces its slot', (t) => {
   t.equal(table.delete(mainBlock(6)), false)
   t.equal(table.delete(mainBlock(5)), true)
   t.equal(table.lookup(mainBlock(5)), undefined)
+  t.end()
+})
+
+void t.test('the highest slots and the highest main blocks there can be', (t) => {
+  const LAST_SLOT = 4_294_967_294
+  const blocks = MAIN_BLOCK_MAX + 1
+  const subject = new Subject(blocks)
+  const { table, records } = subject
+  // Two neighbours at each border of a number: signed and unsigned 32 bits, and chunks of records.
+  const slots = [0, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, LAST_SLOT - 1, LAST_SLOT]
+  const places = slots.map((slot, n) => [slot, n % 2 === 0 ? MAIN_BLOCK_MAX - slot : slot] as const)
+  for (const [slot, block] of places) subject.set(block, slot)
+  for (const [slot, block] of places) {
+    t.equal(table.lookup(mainBlock(block)), slot)
+    t.equal(table.plainRun(mainBlock(block), 1), slot)
+    t.ok(table.mayTouch(mainBlock(block), 1))
+    t.same(records.get(slotNumber(slot)).mainBlock, block)
+  }
+  t.equal(table.plainRun(mainBlock(MAIN_BLOCK_MAX - LAST_SLOT), 2), undefined, 'nothing follows the last slot')
+  t.same(new Map(table.entries()), new Map(places.map(([slot, block]) => [block, slot])))
+  for (const [, block] of places) t.ok(table.delete(mainBlock(block)))
+  t.equal(table.count, 0)
+  t.notOk(table.mayTouch(mainBlock(0), 1))
   t.end()
 })
