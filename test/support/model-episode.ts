@@ -93,7 +93,7 @@ export class Episode {
     this.#random = random
     this.#tear = new Random(`${seed}/tear`)
     this.#pool = pool
-    this.#blockSize = random.pick([512, 1024, 4096, 4096, 4096, 32768])
+    this.#blockSize = random.pick([512, 1024, 2048, 4096, 4096, 4096, 8192, 16384, 32768])
     const blocks = random.between(3, Math.max(4, Math.floor((512 * 1024) / this.#blockSize)))
     const size = blocks * this.#blockSize + random.pick([0, 0, SECTOR_SIZE, 100, SECTOR_SIZE + 1])
     const content = this.#bytes(size)
