@@ -33,32 +33,38 @@ const childrenOf = ({ pid }: Serve): number =>
     (task) => readFileSync(`/proc/${pid}/task/${task}/children`, 'latin1').match(/\d+/g) ?? [],
   ).length
 
-const openFilesOf = ({ pid }: Serve): number => readdirSync(`/proc/${pid}/fd`).length
-const residentOf = ({ pid }: Serve): number =>
+const openFilesOf = ({ pid }: { pid: number }): number => readdirSync(`/proc/${pid}/fd`).length
+const residentOf = ({ pid }: { pid: number }): number =>
   Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1]) * KiB
 
-void t.test(`${CROWD} connections at once, silent, slow and full of garbage`, async (t) => {
-  const server = await start(t)
-  const working = await (await connect(t, server)).go({ name: '' })
-  const [files, resident] = [openFilesOf(server), residentOf(server)]
-  const random = new Random(1)
-  const crowd = await Promise.all(Array.from({ length: CROWD }, () => connect(t, server)))
-  for (const [n, client] of crowd.entries()) {
-    if (n % 3 === 1) client.send(random.bytes(1 + random.below(5000)))
-    if (n % 3 === 2) client.send(nbd.encodeClientFlags(3), nbd.encodeOption(nbd.NBD_OPT_INFO).subarray(0, 9))
-    if (n % 50 === 0) t.equal((await working.ask(nbd.NBD_CMD_WRITE, { length: 4096 }, Buffer.alloc(4096))).error, 0)
-  }
-  const newcomer = await (await connect(t, server)).go({ name: '' })
-  t.equal((await newcomer.ask(nbd.NBD_CMD_READ, { length: 4096 })).error, 0, 'a newcomer is served among them')
-  t.ok(openFilesOf(server) <= files + DEFAULT_LIMITS.clientsMax, `${openFilesOf(server)} open files`)
-  for (const { socket } of crowd) socket.destroy()
-  await until(() => openFilesOf(server) <= files + 1)
-  const grown = residentOf(server) - resident
-  t.ok(grown < 64 * MiB, `${formatBytes(Math.max(0, grown))} more than before`)
-  t.equal((await working.ask(nbd.NBD_CMD_FLUSH)).error, 0)
-  t.same(await server.end(), { code: 0, signal: null })
-  t.notMatch(server.stderr, /Z error /)
-})
+for (const supervise of [[], ['--supervise']]) {
+  const what = [`${CROWD} connections at once, silent, slow and full of garbage`, ...supervise].join(' ')
+  void t.test(what, async (t) => {
+    const server = await start(t, supervise)
+    const worker = await server.ask<{ pid: number }>('query-status')
+    const working = await (await connect(t, server)).go({ name: '' })
+    const files = [server, worker].map(openFilesOf)
+    const resident = residentOf(worker)
+    const random = new Random(1)
+    const crowd = await Promise.all(Array.from({ length: CROWD }, () => connect(t, server)))
+    for (const [n, client] of crowd.entries()) {
+      if (n % 3 === 1) client.send(random.bytes(1 + random.below(5000)))
+      if (n % 3 === 2) client.send(nbd.encodeClientFlags(3), nbd.encodeOption(nbd.NBD_OPT_INFO).subarray(0, 9))
+      if (n % 50 === 0) t.equal((await working.ask(nbd.NBD_CMD_WRITE, { length: 4096 }, Buffer.alloc(4096))).error, 0)
+    }
+    const newcomer = await (await connect(t, server)).go({ name: '' })
+    t.equal((await newcomer.ask(nbd.NBD_CMD_READ, { length: 4096 })).error, 0, 'a newcomer is served among them')
+    const most = (files[1] ?? 0) + DEFAULT_LIMITS.clientsMax
+    t.ok(openFilesOf(worker) <= most, `${openFilesOf(worker)} open files, at most ${most}`)
+    for (const { socket } of crowd) socket.destroy()
+    await until(() => [server, worker].every((it, i) => openFilesOf(it) <= (files[i] ?? 0) + 1))
+    const grown = residentOf(worker) - resident
+    t.ok(grown < 64 * MiB, `${formatBytes(Math.max(0, grown))} more than before`)
+    t.equal((await working.ask(nbd.NBD_CMD_FLUSH)).error, 0)
+    t.same(await server.end(), { code: 0, signal: null })
+    t.notMatch(server.stderr, /Z error /)
+  })
+}
 
 for (const way of ['unix', 'TLS'] as const) {
   void t.test(`over ${way}, a client that takes no replies costs its own connection only`, async (t) => {
