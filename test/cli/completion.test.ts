@@ -18,6 +18,7 @@ const CASES: readonly Case[] = [
   { line: ['serve', '--on-read-error', ''], candidates: ['eio', 'zero'] },
   { line: ['serve', '--main', 'disk.img', '--on-timeout', 're'], candidates: ['remap'] },
   { line: ['serve', '--main', 'di'], candidates: ['disk one.img', 'disk.img', 'disks'] },
+  { line: ['status', '--control', 'disk.'], candidates: ['disk.img'] },
   { line: ['serve', '--io-timeout', ''], candidates: [] },
   { line: ['spare', 'add', '--f'], candidates: ['--force'] },
   { line: ['completion', ''], candidates: ['bash', 'fish', 'zsh'] },

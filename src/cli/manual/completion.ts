@@ -5,10 +5,13 @@ import type { CommandReference, OptionReference } from './reference.js'
 export type Completion =
   { readonly kind: 'words'; readonly words: readonly string[] } | { readonly kind: 'file' | 'folder' | 'nothing' }
 
-/** By the name that a value has in the help. Disks may be URIs, too, but those are typed. */
+/** By the name that a value has in the help. Disks may be URIs and control sockets addresses, but those are typed. */
 const KINDS: ReadonlyMap<string, 'file' | 'folder'> = new Map([
   ['path', 'file'],
   ['file', 'file'],
+  ['table-file', 'file'],
+  ['address', 'file'],
+  ['device', 'file'],
   ['main', 'file'],
   ['spare', 'file'],
   ['replica', 'file'],
@@ -22,7 +25,7 @@ interface Value {
 
 function completionOf({ value = '', choices }: Value): Completion {
   if (choices.length > 0) return { kind: 'words', words: choices }
-  return { kind: KINDS.get(value.replaceAll(/[^a-z]/g, '')) ?? 'nothing' }
+  return { kind: KINDS.get(value.replaceAll(/[^a-z-]/g, '')) ?? 'nothing' }
 }
 
 export interface OptionCompletion {

@@ -40,9 +40,11 @@ export function withCommandList(readme: string, program: CommandReference): stri
   const [head, rest = ''] = readme.split(LIST_BEGINS)
   const [, tail] = rest.split(LIST_ENDS)
   if (head === undefined || tail === undefined) throw new Error(`README.md has no '${LIST_BEGINS}' and '${LIST_ENDS}'`)
-  const items = leavesOf(program).map((command) => {
-    const name = fullName(command)
-    return `[\`${name.replace('nbd-remap ', '')}\`](docs/COMMANDS.md#${anchorOf(name)}): ${escape(summaryOf(command))}`
+  const items = program.commands.map((command) => {
+    const words = [command, ...command.commands].map((it) => it.words.at(-1) ?? '')
+    const [first = command] = command.commands
+    const name = command.commands.length === 0 ? words.join() : `${words[0] ?? ''} ${words.slice(1).join('|')}`
+    return `[\`${name}\`](docs/COMMANDS.md#${anchorOf(fullName(first))}): ${escape(summaryOf(command))}`
   })
   return `${head}${LIST_BEGINS}\n${list(items)}\n${LIST_ENDS}${tail}`
 }
