@@ -1,22 +1,45 @@
 /** `nbd-remap stats`: the counters of a running server, and how long its requests take. */
 import { Command } from 'commander'
 import type { StatisticsReply } from '../control/statistics-commands.js'
+import { UsageError } from '../util/errors.js'
 import { ask, show, type ShowOptions } from './ask.js'
 import { controlOption, jsonOption, watchOption } from './options.js'
 
+interface StatsOptions extends ShowOptions {
+  readonly reset?: boolean
+  readonly lifetime?: boolean
+}
+
 export const statsCommand = (): Command =>
   new Command('stats')
-    .description('Show the counters and latencies of a running server since its start.')
+    .description('Show the counters and latencies of a running server, or let them begin anew.')
     .addOption(controlOption())
     .addOption(jsonOption())
     .addOption(watchOption())
-    .addHelpText('after', '\nExample:\n  nbd-remap stats --control /run/disk.qmp --json')
-    .action((options: ShowOptions) =>
-      show(options, () => ask<StatisticsReply>(options.control, 'query-stats'), describe),
-    )
+    .option('--reset', 'let the counters since the start, and the latencies, begin anew')
+    .option('--lifetime', 'with --reset: the counters since the pair was formatted, too')
+    .addHelpText(
+      'after',
+      `
+The second column counts from when the pair was formatted.
 
-function describe({ latency, ...counters }: StatisticsReply): string {
-  const lines = Object.entries(counters).map(([name, value]) => `${name.padEnd(20)} ${value}`)
+Example:
+  nbd-remap stats --control /run/disk.qmp --json
+  nbd-remap stats --control /run/disk.qmp --reset`,
+    )
+    .action(stats)
+
+async function stats(options: StatsOptions): Promise<void> {
+  if (options.lifetime && !options.reset) throw new UsageError('--lifetime goes with --reset')
+  if (options.reset) await ask(options.control, 'reset-stats', { lifetime: options.lifetime ?? false })
+  else await show(options, () => ask<StatisticsReply>(options.control, 'query-stats'), describe)
+}
+
+function describe({ latency, lifetime, ...counters }: StatisticsReply): string {
+  const all: Readonly<Record<string, number>> = lifetime
+  const lines = Object.entries(counters).map(([name, value]) =>
+    `${name.padEnd(20)} ${String(value).padStart(16)} ${String(all[name] ?? '').padStart(16)}`.trimEnd(),
+  )
   return `${[...lines, '', ...latencyTable(latency)].join('\n')}\n`
 }
 

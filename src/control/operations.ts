@@ -25,6 +25,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...healingOperations(subject),
     ...deviceOperations(subject),
     ['reload', () => subject.reload()],
+    ['reset-stats', ({ lifetime }) => resetStatistics(subject, lifetime === true)],
     [
       'quit',
       () => {
@@ -32,3 +33,9 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
       },
     ],
   ])
+
+/** That the lifetime begins anew is durable when it resolves. */
+async function resetStatistics({ pair: { target } }: OperationsSubject, all: boolean): Promise<void> {
+  target.lifetime.reset(all)
+  if (all && !target.readOnly) await target.pool.noteLifetime()
+}

@@ -8,6 +8,9 @@ import { Scrub } from './scrub.js'
 import type { RemapTarget } from './target.js'
 import { WeakBlocks } from './weak.js'
 
+/** A crash loses what was counted since. */
+const LIFETIME_NOTE_MS = 10 * 60_000
+
 export interface HealingOptions {
   readonly slowReads: SlowReads
   readonly slowReadMs: number
@@ -21,6 +24,7 @@ export class Healing {
   readonly #weak: WeakBlocks
   readonly #slowReads: SlowReads
   readonly #log: Log
+  #noting: NodeJS.Timeout | undefined
 
   constructor(target: RemapTarget, { slowReads, slowReadMs, emit, log }: HealingOptions) {
     this.#target = target
@@ -40,10 +44,21 @@ export class Healing {
   /** The pair is open, and about to be served. */
   begin(): void {
     this.scrub.resume()
+    if (!this.#target.readOnly) this.#noting = setInterval(() => void this.#note(), LIFETIME_NOTE_MS).unref()
+  }
+
+  async #note(): Promise<void> {
+    try {
+      await this.#target.lifetime.note()
+    } catch (error) {
+      if (!(error instanceof DeviceError)) throw error
+      this.#log.warn(`the counters of the lifetime cannot be written down: ${error.message}`)
+    }
   }
 
   /** Nothing is served any more. What cannot be noted down is lost, but is no reason not to stop. */
   async close(): Promise<void> {
+    clearInterval(this.#noting)
     await this.#weak.close()
     try {
       await this.scrub.close()

@@ -7,6 +7,7 @@
  */
 import { HISTOGRAM_LENGTH, LatencyHistogram } from '../util/histogram.js'
 
+/** Headers hold them in this order: new ones come last. */
 export const COUNTERS = [
   'reads',
   'writes',
@@ -49,6 +50,8 @@ const LEVELS = [
   'bucketsMin',
   'growLoad',
   'shrinkLoad',
+  /** When the counters began anew, since 1970; 0: with the start. */
+  'resetAtMs',
 ] as const
 
 const NAMES = [...COUNTERS, ...LEVELS]
@@ -60,6 +63,8 @@ export type TimedOperation = (typeof TIMED_OPERATIONS)[number]
 export type Counter = (typeof COUNTERS)[number]
 export type Statistics = Record<Counter | (typeof LEVELS)[number], number> & {
   readonly latencies: Readonly<Record<TimedOperation, LatencyHistogram>>
+  /** Before the start: seconds served, and then each counter. See `Lifetime`. */
+  readonly before: Float64Array
   /** What another thread needs for `openStatistics`. */
   readonly memory: SharedArrayBuffer
 }
@@ -68,16 +73,21 @@ class Shared {
   readonly memory: SharedArrayBuffer
   readonly values: Float64Array
   readonly latencies: Statistics['latencies']
+  readonly before: Float64Array
 
   constructor(memory: SharedArrayBuffer) {
     this.memory = memory
     this.values = new Float64Array(memory, 0, NAMES.length)
+    this.before = new Float64Array(memory, BEFORE_OFFSET)
     const latencies = TIMED_OPERATIONS.map((operation, n) => [operation, new LatencyHistogram(histogram(memory, n))])
     this.latencies = Object.fromEntries(latencies) as Statistics['latencies']
   }
 }
 
 const BYTES = Float64Array.BYTES_PER_ELEMENT
+
+/** Behind all histograms. */
+const BEFORE_OFFSET = (NAMES.length + TIMED_OPERATIONS.length * HISTOGRAM_LENGTH) * BYTES
 
 const histogram = (memory: SharedArrayBuffer, n: number): Float64Array =>
   new Float64Array(memory, (NAMES.length + n * HISTOGRAM_LENGTH) * BYTES, HISTOGRAM_LENGTH)
@@ -94,7 +104,7 @@ for (const [index, name] of NAMES.entries()) {
 }
 
 export const newStatistics = (): Statistics =>
-  openStatistics(new SharedArrayBuffer((NAMES.length + TIMED_OPERATIONS.length * HISTOGRAM_LENGTH) * BYTES))
+  openStatistics(new SharedArrayBuffer(BEFORE_OFFSET + (1 + COUNTERS.length) * BYTES))
 
 /** The statistics that another thread counts in `memory`. */
 export const openStatistics = (memory: SharedArrayBuffer): Statistics => new Shared(memory) as unknown as Statistics

@@ -27,6 +27,7 @@ import type { RemapEvents, RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { everyPart, type VisitPart } from './parts.js'
 import { splitByPlace, type Piece } from './pieces.js'
+import { Lifetime } from './lifetime.js'
 import { Placement } from './placement.js'
 import { judge, type ReadPolicy, type SparePolicy } from './policy.js'
 import { Relocations } from './relocations.js'
@@ -62,6 +63,7 @@ export class RemapTarget implements Device {
   readonly placement: Placement
   readonly statistics: Statistics = newStatistics()
   readonly #latencies = this.statistics.latencies
+  readonly lifetime: Lifetime
   readonly lock = new RangeLock()
   readonly suspension = new Suspension(this)
   readonly replica: Replica | undefined
@@ -87,6 +89,7 @@ export class RemapTarget implements Device {
       options.emit(event, data)
     }
     this.emit = emit
+    this.lifetime = new Lifetime(pool, this.statistics)
     this.table = newTable(options, emit)
     const generation = this.#fillTable()
     this.placement = new Placement({ pool, table: this.table, generation, lowShare: spares.lowShare, emit, log })

@@ -142,6 +142,8 @@ export interface HeaderNotes {
   readonly slotTable?: SlotTableRecord
   /** What scrub and replica remember from one start to the next: see `remap/healing-notes.ts`. */
   readonly healing?: unknown
+  /** What was counted since the pair was formatted: see `remap/lifetime.ts`. */
+  readonly lifetime?: unknown
 }
 
 export interface Header {

@@ -150,6 +150,8 @@ export class SparePool {
   readonly records = new SlotRecords()
   readonly #log: Log
   #members: readonly Member[] = []
+  /** What every update of a header notes of the lifetime of the pair. */
+  lifetime: () => unknown = () => undefined
   #record: PoolRecord
   /** Changes of membership come one after the other. */
   #changing: Promise<void> = Promise.resolve()
@@ -330,6 +332,18 @@ export class SparePool {
     return this.#first.spare.header.notes.healing
   }
 
+  /** What the members knew of the lifetime when they were opened. */
+  get lifetimes(): readonly unknown[] {
+    return this.#members.map(({ spare }) => spare.header.notes.lifetime)
+  }
+
+  /** Writes the lifetime down as it is now. @throws DeviceError */
+  noteLifetime(): Promise<void> {
+    return this.#oneAtATime(async () => {
+      for (const { spare } of this.#members) await spare.update({})
+    })
+  }
+
   /** Changes the notes of scrub and replica on all members, durably. @throws DeviceError */
   noteHealing(change: (healing: unknown) => unknown): Promise<void> {
     return this.#oneAtATime(async () => {
@@ -457,6 +471,7 @@ export class SparePool {
   async #load(found: PoolSpare): Promise<Member> {
     const base = roomFor(found.header.geometry.slots, this.#members)
     const spare = await Spare.load(found.device, found, this.#log, { records: this.records, base })
+    spare.lifetime = () => this.lifetime()
     return new Member(spare, found.location, base)
   }
 

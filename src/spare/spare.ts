@@ -85,6 +85,8 @@ export class Spare {
   readonly device: Device
   readonly findings: OpenFindings
   readonly slots: SlotTable
+  /** What every update of the header notes of the lifetime; undefined: it stays as it is. */
+  lifetime: () => unknown = () => undefined
   readonly #log: Log
   readonly #allocator: Allocator
   readonly #counts: SlotCounts
@@ -310,11 +312,13 @@ export class Spare {
     const step = this.#updating.then(async () => {
       const { notes: before } = this.#header
       const { main, pool, healing = before.healing, ...fields } = change instanceof Function ? change(before) : change
+      const lifetime = this.lifetime()
       const notes = {
         ...before,
         ...(main && { main }),
         ...(pool && { pool }),
         ...(healing !== undefined && { healing }),
+        ...(lifetime !== undefined && { lifetime }),
       }
       const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: ++this.#sequence }
       const slotTable = this.slots.record(next.initialisedPages)

@@ -102,12 +102,51 @@ void t.test('stats: the counters of what was done', async (t) => {
     t.ok(0 < p50 && p50 <= p90 && p90 <= p99 && p99 <= p999 && p999 <= max, JSON.stringify(figures))
     t.ok(0 < mean && mean <= max)
   }
-  const { latency, ...counters } = stats
+  const { latency, lifetime, since, ...counters } = stats
+  t.equal(lifetime.writes, 5)
+  t.ok(Date.parse(since) <= Date.now())
   const text = await says(t, 'stats', ...control)
-  for (const name of Object.keys(counters)) t.match(text, new RegExp(`^${name} +[\\d.]+$`, 'm'))
-  t.match(text, /^writes +5$/m)
+  for (const name of Object.keys(counters)) t.match(text, new RegExp(`^${name}( +[\\d.]+){1,2}$`, 'm'))
+  t.match(text, /^writes +5 +5$/m)
   for (const { operation } of latency) t.match(text, new RegExp(`^${operation}( +[\\d.]+){7}$`, 'm'))
   await client.disconnect()
+})
+
+void t.test('counters survive restarts, and begin anew when told to', async (t) => {
+  const pair = newPair(t)
+  const writeTo = async (server: Serve): Promise<void> => {
+    const client = await server.connect()
+    for (let n = 0; n < 4; n++) await client.write(n * 4096, [pattern(4096, n)])
+    await client.disconnect()
+  }
+  const statsOf = (server: Serve): Promise<StatisticsReply> =>
+    saysJson<StatisticsReply>(t, 'stats', '--control', server.controlPath)
+  const first = await Serve.start(t, pair)
+  await writeTo(first)
+  await first.ask('remap-add', { 'main-sector': 64, sectors: 8 })
+  t.equal((await first.end()).code, 0)
+  const second = await Serve.start(t, pair, [])
+  t.match(await statsOf(second), { writes: 0, lifetime: { writes: 4, 'bytes-written': 16_384 } })
+  await writeTo(second)
+  t.match(await statsOf(second), { writes: 4, lifetime: { writes: 8 } })
+  const told = await cli(t, 'stats', '--control', second.controlPath, '--reset')
+  t.match(told, { code: 0, stdout: '' })
+  const anew = await statsOf(second)
+  t.match(anew, { writes: 0, lifetime: { writes: 8 } }, 'the lifetime goes on')
+  t.same(
+    anew.latency.map(({ count }) => count),
+    [0, 0, 0, 0, 0],
+  )
+  await writeTo(second)
+  await second.ask('remap-add', { 'main-sector': 128, sectors: 8 })
+  await second.ask('reset-stats', { lifetime: true })
+  await writeTo(second)
+  // Whatever it had counted since: killed, it cannot write it down any more.
+  await second.end('SIGKILL')
+  const third = await Serve.start(t, pair, [])
+  t.match(await statsOf(third), { writes: 0, lifetime: { writes: 0, 'bytes-written': 0 } })
+  const usage = await cli(t, 'stats', '--control', third.controlPath, '--lifetime')
+  t.match(usage, { code: 2, stderr: /--lifetime goes with --reset/ })
 })
 
 void t.test('remaps: neighbours joined, in order, from a sector on, up to a limit', async (t) => {

@@ -114,6 +114,7 @@ const HEADER: Header = {
     },
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
     healing: { scrub: { position: 0 } },
+    lifetime: [60, 1, 2],
   },
 }
 

@@ -1,6 +1,7 @@
 /** Notes that would be too long for a header. */
 import t from 'tap'
 import { encodeHeader, decodeHeader, POOL_MEMBERS_MAX, STALE_RUNS_MAX, type Header } from '../../src/spare/format.js'
+import { COUNTERS } from '../../src/remap/statistics.js'
 import { sampleHeader } from '../support/samples.js'
 
 /** The longest text of so many bytes: in msgpack its length takes three more. */
@@ -36,6 +37,7 @@ function longest(locationBytes: number): Header {
         replica: { id: text(64, 'hash'), identicalIn: most },
         scrub: { runs: true, position: most, speed: most, healed: most, lost: most },
       },
+      lifetime: Array.from({ length: 1 + COUNTERS.length }, () => most),
     },
   }
 }
@@ -54,6 +56,7 @@ void t.test('the longest notes fit, without what only helps to find disks', (t) 
     t.same(found.main.fingerprint, notes.main.fingerprint)
     t.same(found.slotTable, notes.slotTable)
     t.same(found.healing, notes.healing)
+    t.same(found.lifetime, notes.lifetime)
     t.same(found.pool.removed, [], 'spares that were removed are forgotten')
     t.equal(found.main.location.length, 64)
     for (const [n, { uuid, location }] of found.pool.members.entries()) {

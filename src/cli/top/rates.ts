@@ -11,7 +11,7 @@ export interface Rates {
   readonly latency: (operation: Latency['operation']) => { readonly half: number; readonly most: number } | undefined
 }
 
-type Counter = Exclude<keyof StatisticsReply, 'latency' | 'lifetime'>
+type Counter = Exclude<keyof StatisticsReply, 'latency' | 'lifetime' | 'since'>
 
 const NOTHING: Rates = { of: () => 0, latency: () => undefined }
 
