@@ -117,7 +117,7 @@ const targets = (): Command =>
     .addHelpText('after', example('nbd-remap dmsetup targets'))
     .action(async () => {
       const { listTargets } = await import('./show.js')
-      listTargets()
+      await listTargets()
     })
 
 const suspend = (): Command =>

@@ -1,12 +1,10 @@
 /** `nbd-remap dmsetup message|status|table|info|ls|targets|suspend|resume`: questions to devices that are there. */
 import { existsSync } from 'node:fs'
-import { resolveLocation } from '../../device/location.js'
 import { QmpCommandError } from '../../qmp/error.js'
 import { UsageError } from '../../util/errors.js'
 import { ask, UnreachableError } from '../ask.js'
 import { packageVersion } from '../package-version.js'
 import { controlledDevices, devicePaths, type DevicePaths } from './runtime-directory.js'
-import { TARGETS } from './table-line.js'
 
 /** One more command on the way to a device by its name. @throws Error that says that there is none */
 export async function askDevice<T>(
@@ -33,10 +31,15 @@ export async function sendMessage(name: string, sector: string, words: readonly 
   if (!/^\d+$/.test(sector))
     throw new UsageError(`the sector before the message must be a number, such as 0, not '${sector}'`)
   const [command = '', ...more] = words.join(' ').trim().split(/\s+/)
-  const isPath = PATH_MESSAGES.includes(command)
-  const message = [command, ...(isPath ? more.map(resolveLocation) : more)].join(' ')
+  const places = PATH_MESSAGES.includes(command) ? await resolved(more) : more
+  const message = [command, ...places].join(' ')
   const { text } = await askDevice<{ text: string }>(devicePaths(name), 'device-message', { message })
   process.stdout.write(`${text}\n`)
+}
+
+async function resolved(locations: readonly string[]): Promise<string[]> {
+  const { resolveLocation } = await import('../../device/location.js')
+  return locations.map(resolveLocation)
 }
 
 export async function steerDevice(name: string, command: 'suspend' | 'resume'): Promise<void> {
@@ -117,6 +120,7 @@ export const listDevices = (): Promise<void> =>
     return `${device.name}\t(${uri})\n`
   })
 
-export function listTargets(): void {
+export async function listTargets(): Promise<void> {
+  const { TARGETS } = await import('./table-line.js')
   for (const target of TARGETS) process.stdout.write(`${target.padEnd(16)} v${packageVersion()}\n`)
 }
