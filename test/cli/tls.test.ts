@@ -1,8 +1,10 @@
+import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
 import { NbdClient } from '../../src/nbd/client.js'
 import { makeCredentials, overTls } from '../support/certificates.js'
 import { MAIN_SIZE, Serve, fails, newFolder, newMain, newPair, newSpare } from '../support/cli.js'
+import { until } from '../support/nbd-server.js'
 import { run, runOk } from '../support/tools.js'
 
 const credentials = await makeCredentials(t)
@@ -36,6 +38,31 @@ void t.test('a worker does TLS on the connections of its supervisor, and so does
   t.not(pid, server.pid)
   process.kill(pid, 'SIGKILL')
   await runOk('nbdinfo', '--size', uri)
+  t.same(await server.end(), { code: 0, signal: null })
+})
+
+void t.test('QEMU makes its connection again over TLS when the worker has died', async (t) => {
+  const server = await Serve.start(t, newPair(t), ['--create', '--supervise', ...VERIFYING])
+  const object = `tls-creds-x509,id=t0,endpoint=client,dir=${client}`
+  const disk = `driver=nbd,server.type=unix,server.path=${server.socketPath},export=disk,reconnect-delay=60`
+  const args = ['--object', object, '--image-opts', `${disk},tls-creds=t0,tls-hostname=localhost`]
+  const qemu = spawn('qemu-io', args, { stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(() => qemu.kill('SIGKILL'))
+  let output = ''
+  qemu.stdout.on('data', (data: Buffer) => (output += data.toString()))
+  const closed = new Promise((resolve) => qemu.once('close', resolve))
+  const wrote = (count: number): Promise<void> => until(() => output.split('wrote 4096/4096').length > count)
+  qemu.stdin.write('write -P 0x41 0 4k\n')
+  await wrote(1)
+  const { pid } = await server.ask<{ pid: number }>('query-status')
+  process.kill(pid, 'SIGKILL')
+  qemu.stdin.write('write -P 0x42 4k 4k\n')
+  await wrote(2)
+  qemu.stdin.end('read -P 0x41 0 4k\nread -P 0x42 4k 4k\nquit\n')
+  t.equal(await closed, 0)
+  t.equal(output.match(/read 4096\/4096 bytes/g)?.length, 2, output)
+  t.notMatch(output, /failed|error/i)
+  t.equal(server.stderr.match(/uses TLSv1\.3/g)?.length, 2, 'over TLS both times')
   t.same(await server.end(), { code: 0, signal: null })
 })
 
