@@ -1,4 +1,8 @@
-/** Devices by name: `nbd-remap dmsetup` in a runtime directory of the test's own, whose servers end with the test. */
+/**
+ * Devices by name: `nbd-remap dmsetup` in a runtime directory of the test's own, whose servers end with the test. They run in
+ * the background, so a guard ends them when the test process dies, however it dies: its standard input is closed then.
+ */
+import { spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -6,6 +10,15 @@ import type { Test } from 'tap'
 import { QmpClient } from '../../src/qmp/client.js'
 import { run, type Outcome } from './tools.js'
 import { PROGRAM } from './cli.js'
+
+/** With the folder and the program's path as arguments. */
+const GUARD = `
+cat
+for socket in "$1"/run/*.qmp; do
+  [ -e "$socket" ] || continue
+  NBD_REMAP_RUNTIME_DIR="$1/run" "$2" "$3" dmsetup remove --force "$(basename "$socket" .qmp)"
+done
+rm -rf "$1"`
 
 export class Devices {
   readonly folder: string
@@ -18,9 +31,17 @@ export class Devices {
   static open(t: Test): Devices {
     const devices = new Devices(join(mkdtempSync(join(tmpdir(), 'nbdr-')), 'run'))
     process.env['NBD_REMAP_RUNTIME_DIR'] = devices.folder
+    const parent = join(devices.folder, '..')
+    const guard = spawn('sh', ['-c', GUARD, 'sh', parent, process.execPath, PROGRAM], {
+      detached: true,
+      stdio: ['pipe', 'ignore', 'ignore'],
+    })
+    const guardEnded = new Promise((resolve) => guard.once('close', resolve))
     t.teardown(async () => {
       for (const name of devices.names) await devices.kill(name)
-      rmSync(join(devices.folder, '..'), { recursive: true, force: true })
+      rmSync(parent, { recursive: true, force: true })
+      guard.stdin.end()
+      await guardEnded
     })
     return devices
   }
