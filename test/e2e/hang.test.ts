@@ -8,6 +8,7 @@ import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { packageRoot } from '../../src/cli/package-version.js'
 import { NbdClient } from '../../src/nbd/client.js'
 import { MiB } from '../../src/util/units.js'
+import { cli } from '../support/cli.js'
 import { FuseFile, needsFuse } from '../support/fuse-file.js'
 
 interface Status {
@@ -92,6 +93,8 @@ void t.test('the control socket answers while the server itself hangs in a call 
   t.match(await control.execute('query-remap-table'), { remaps: 0, buckets: 64 })
   t.match(await control.execute('query-log', { limit: 1 }), { entries: [{ number: 1 }] })
   t.match(await control.execute('query-device-lines'), { status: / stalled real$/ })
+  const shown = await cli(t, 'status', '--control', server.controlPath)
+  t.match(shown.stdout, /^STALLED: +a disk hangs.*^health: +\d+ of 100/ms, 'status is answered in all its parts')
   timesMs.sort((a, b) => a - b)
   t.ok(
     timesMs[10]! < 100,
