@@ -1,6 +1,7 @@
 /** `ControlPlane`: the parts of the control thread, put together. */
 import { controlCommands } from '../control/commands.js'
 import { DataPlane } from '../control/data-plane.js'
+import { EventHook, type HookChoice } from '../control/event-hook.js'
 import { CONTROL_EVENTS } from '../control/events.js'
 import { HealthWatch, type WatchedHealth } from '../control/health-watch.js'
 import { HttpServer, type Liveness } from '../control/http-server.js'
@@ -20,6 +21,7 @@ import { packageVersion } from './package-version.js'
 export interface ControlAccess {
   readonly control: readonly ControlAddress[]
   readonly http: HttpChoice | undefined
+  readonly hook: HookChoice | undefined
 }
 
 /** The health is looked at so often, and soon after a fault. */
@@ -44,6 +46,7 @@ export class ControlPlane {
   readonly #events = new Map<string, number>()
   readonly #sockets: ControlSocket[] = []
   #http: HttpServer | undefined
+  #hook: EventHook | undefined
   #timer: NodeJS.Timeout | undefined
   #soon: NodeJS.Timeout | undefined
 
@@ -68,7 +71,8 @@ export class ControlPlane {
   }
 
   /** @throws Error with a sentence for people: what cannot be had */
-  async listen({ control, http }: ControlAccess): Promise<void> {
+  async listen({ control, http, hook }: ControlAccess): Promise<void> {
+    if (hook) this.#hook = new EventHook(hook, this.#log)
     for (const address of control) {
       const socket = await ControlSocket.listen(address, this.#log)
       this.#sockets.push(socket)
@@ -82,6 +86,7 @@ export class ControlPlane {
   async close(): Promise<void> {
     clearInterval(this.#timer)
     clearTimeout(this.#soon)
+    this.#hook?.close()
     for (const socket of this.#sockets) socket.close()
     this.dataPlane.log.release()
     await this.#monitor.close()
@@ -98,6 +103,7 @@ export class ControlPlane {
   #emit(event: string, data: JsonObject): void {
     this.#events.set(event, (this.#events.get(event) ?? 0) + 1)
     this.#monitor.emit(event, data)
+    this.#hook?.offer(event, data)
     if (!FAULTS.has(event)) return
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined

@@ -41,12 +41,12 @@ export class ControlThread {
   }
 
   /** Takes connections; on a unix socket from its owner alone. @throws Error with a sentence for people */
-  async listen({ control, http }: ControlAccess): Promise<void> {
+  async listen({ control, http, hook }: ControlAccess): Promise<void> {
     while (!this.#isBooted) await this.#nextReport()
     // A socket takes its mode from the umask when it is bound, and a thread cannot set that: it belongs to the process.
     const umask = process.umask(0o177)
     try {
-      this.#send({ kind: 'listen', access: { control, http } })
+      this.#send({ kind: 'listen', access: { control, http, hook } })
       const report = await this.#nextReport()
       if (report.kind === 'refused') throw new Error(report.message)
     } finally {

@@ -33,6 +33,7 @@ import { addHttpOptions, forgetToken, httpChoice, type HttpCommandOptions } from
 import { limitOption, limitsHelp } from './limits.js'
 import { leave, UncleanStopError } from './leave.js'
 import type { Configuration } from './configuration.js'
+import { addEventOptions, hookChoice, type EventCommandOptions } from './on-event.js'
 import { Readiness } from './readiness.js'
 import { ReloadSignal } from './reload-signal.js'
 import type { Reloading, SessionOptions } from './session.js'
@@ -40,7 +41,7 @@ import { Stop } from './stop.js'
 import { addTlsOptions, tlsChoice, type TlsCommandOptions } from './tls.js'
 import { isWorker, role } from './worker.js'
 
-interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions {
+interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions, EventCommandOptions {
   readonly config?: string
   readonly main: string
   readonly spare: string[]
@@ -157,7 +158,7 @@ const withoutTls = (): Command =>
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
 
 export const serveCommand = (): Command =>
-  addTableOptions(addHttpOptions(addTlsOptions(withoutTls())), 'table-')
+  addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(withoutTls()))), 'table-')
     .addOption(limitOption())
     .option('--log-file <path>', 'log to this file; of 8 MiB it is renamed to PATH.1, and a new one begun')
     .option('--verbose', 'log more')
@@ -274,6 +275,7 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     tls: tlsChoice(options),
     control: options.control ?? [],
     http: httpChoice(options),
+    hook: hookChoice(options),
     create: options.create ?? false,
     blockSize: options.blockSize,
     sectors: options.sectors,

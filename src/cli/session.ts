@@ -4,6 +4,7 @@
  * wait.
  */
 import type { Socket } from 'node:net'
+import type { HookChoice } from '../control/event-hook.js'
 import { isWarning } from '../control/events.js'
 import type { Facts } from '../control/messages.js'
 import { controlOperations } from '../control/operations.js'
@@ -52,6 +53,7 @@ export interface SessionOptions {
   readonly tls: TlsChoice | undefined
   readonly control: readonly ControlAddress[]
   readonly http: HttpChoice | undefined
+  readonly hook: HookChoice | undefined
   readonly create: boolean
   readonly blockSize: number | undefined
   /** Of main, from its start; all if absent. */
@@ -136,8 +138,8 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop, reloadi
 }
 
 /** It boots while there is other work to do. */
-const startControl = ({ control, http, log }: SessionOptions): ControlThread | undefined =>
-  control.length > 0 || http ? new ControlThread(log) : undefined
+const startControl = ({ control, http, hook, log }: SessionOptions): ControlThread | undefined =>
+  control.length > 0 || http || hook ? new ControlThread(log) : undefined
 
 interface SessionParts {
   readonly control: ControlThread | undefined

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { controlCommands, type ControlSubject } from '../../src/control/commands.js'
+import { HOOK_LIMITS } from '../../src/control/event-hook.js'
 import { CONTROL_EVENTS } from '../../src/control/events.js'
 import { QmpClient, QmpCommandError } from '../../src/qmp/index.js'
 import { MONITOR_LIMITS, QmpMonitor, qmpVersion } from '../../src/qmp/monitor.js'
@@ -171,4 +172,12 @@ void t.test('the examples of errors are what the program answers', async (t) => 
   }
   await client.close()
   await monitor.close()
+})
+
+void t.test('the limits of commands for events are those of the program', (t) => {
+  const { runningMax, waitingMax, msMax } = HOOK_LIMITS
+  const text = document.section('A command for each event').replaceAll('\n', ' ')
+  t.match(text, `At most ${runningMax} commands run at once, and ${waitingMax} events wait`)
+  t.match(text, `longer than ${msMax / 1000} s is killed`)
+  t.end()
 })
