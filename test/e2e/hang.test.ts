@@ -1,8 +1,8 @@
 /** Promise P8: a main disk that hangs stops its own requests and nothing else. */
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { RemapServer } from '../../qemu/remap-server.js'
 import { StorageDaemon } from '../../qemu/storage-daemon.js'
 import { packageRoot } from '../../src/cli/package-version.js'
@@ -60,19 +60,48 @@ void t.test('the control socket answers while the main disk hangs, and the reque
 
 const fuse = needsFuse()
 
+const TOKEN = 'a-token-for-this-test-alone'
+
+async function httpGet(url: string, path: string): Promise<{ status: number; text: string }> {
+  const response = await fetch(url + path, { headers: { authorization: `Bearer ${TOKEN}` } })
+  return { status: response.status, text: await response.text() }
+}
+
+async function assertHttpAnswers(t: Test, url: string): Promise<void> {
+  const timesMs: number[] = []
+  for (let n = 0; n < 10; n++) {
+    const start = performance.now()
+    t.match(await httpGet(url, '/metrics'), { status: 200, text: /^nbd_remap_requests_total\{operation="read"\} 1$/m })
+    t.match(await httpGet(url, '/healthz'), { text: /"score":/ })
+    timesMs.push((performance.now() - start) / 2)
+  }
+  timesMs.sort((a, b) => a - b)
+  t.ok((timesMs[5] ?? NaN) < 100, `half of the HTTP answers came within ${timesMs[5]?.toFixed(1) ?? ''} ms`)
+}
+
 void t.test('the control socket answers while the server itself hangs in a call to the main disk', fuse, async (t) => {
   const directory = await mkdtemp(join(tmpdir(), 'nbd-fuse-'))
   await writeFile(join(directory, 'spare.img'), '')
   await truncate(join(directory, 'spare.img'), 32 * MiB)
   t.teardown(() => rm(directory, { recursive: true }))
+  await writeFile(join(directory, 'token'), TOKEN, { mode: 0o600 })
   const main = await FuseFile.start(t, join(directory, 'mount'))
   await using server = await RemapServer.start({
     program: join(packageRoot(), 'dist/src/cli/main.js'),
     directory,
     main: main.path,
     spare: join(directory, 'spare.img'),
-    args: ['--create'],
+    args: [
+      '--create',
+      '--http',
+      '127.0.0.1:0',
+      '--http-token-file',
+      join(directory, 'token'),
+      '--log-file',
+      join(directory, 'log'),
+    ],
   })
+  const url = / HTTP on (http:\S+)/.exec(await readFile(join(directory, 'log'), 'utf8'))?.[1] ?? ''
   const client = await NbdClient.connect(server.uri)
   await client.write(10 * MiB, [Buffer.alloc(4096, 'before')])
   const control = await server.control()
@@ -90,6 +119,7 @@ void t.test('the control socket answers while the server itself hangs in a call 
     t.match(await control.execute('query-stats'), { writes: 1, reads: 1 })
     timesMs.push((performance.now() - start) / 2)
   }
+  await assertHttpAnswers(t, url)
   t.match(await control.execute('query-remap-table'), { remaps: 0, buckets: 64 })
   t.match(await control.execute('query-log', { limit: 1 }), { entries: [{ number: 1 }] })
   t.match(await control.execute('query-device-lines'), { status: / stalled real$/ })
@@ -104,6 +134,7 @@ void t.test('the control socket answers while the server itself hangs in a call 
   const answers = await Promise.allSettled(questions)
   for (const answer of answers) t.match(answer, { reason: { message: /the data plane does not answer: a disk hangs/ } })
 
+  t.match(await httpGet(url, '/healthz'), { status: 503, text: /"status":"stalled"/ }, 'after 5 s of silence')
   await main.process.kill('SIGCONT')
   await read
   t.same(content, Buffer.alloc(4096, 'before'), 'the read that hung has its data')
