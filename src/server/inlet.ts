@@ -9,7 +9,7 @@
 import type { ByteReader } from '../nbd/byte-reader.js'
 import type { DirectReads } from './direct-socket.js'
 import { KiB } from '../util/units.js'
-import type { Express, StopReason } from './express.js'
+import type { Express } from './express.js'
 import type { HotBuffers } from './hot-buffers.js'
 
 export interface InletOptions {
@@ -21,16 +21,23 @@ export interface InletOptions {
   readonly onProgress: () => void
 }
 
+/** The beginning of a request, and room for the rest. */
 interface Own {
   readonly buffer: Buffer
   readonly express: Express
+  /** Bytes at its beginning. */
+  filled: number
+  /** The next read goes there. The socket was told so, and it must stay where it is until then. */
+  isTold: boolean
 }
 
 /** Bytes with whole requests, and where they are. */
 interface Waiting {
   readonly express: Express
   readonly data: Buffer
-  readonly start: number
+  /** The buffer is to be given back. */
+  readonly isLent: boolean
+  start: number
   readonly end: number
 }
 
@@ -40,8 +47,6 @@ const SMALL = 16 * KiB
 export class Inlet implements DirectReads {
   readonly #options: InletOptions
   #own: Own | undefined
-  /** Bytes at its beginning. */
-  #filled = 0
   #waiting: Waiting | undefined
   #turn: NodeJS.Immediate | undefined
 
@@ -50,12 +55,25 @@ export class Inlet implements DirectReads {
   }
 
   buffer(): Buffer {
-    return this.#own?.buffer.subarray(this.#filled) ?? this.#options.buffers.incoming
+    if (this.#own === undefined) return this.#options.buffers.incoming
+    this.#own.isTold = true
+    return this.#own.buffer.subarray(this.#own.filled)
   }
 
   onRead(length: number): void {
-    const end = this.#filled + length
-    if (this.#take(this.#own?.buffer ?? this.#options.buffers.incoming, 0, end) !== 'cut') this.#options.onProgress()
+    const { incoming } = this.#options.buffers
+    const own = this.#own
+    if (own === undefined) this.#take(incoming, length)
+    else if (own.isTold) this.#take(own.buffer, own.filled + length)
+    else if (own.filled + length <= own.buffer.length) {
+      incoming.copy(own.buffer, own.filled, 0, length)
+      this.#take(own.buffer, own.filled + length)
+    } else {
+      const bytes = Buffer.concat([own.buffer.subarray(0, own.filled), incoming.subarray(0, length)])
+      this.#giveBack()
+      this.#options.reader.push(bytes)
+    }
+    if (this.#own === undefined) this.#options.onProgress()
   }
 
   /** Requests were received that could not be carried out yet. */
@@ -63,53 +81,76 @@ export class Inlet implements DirectReads {
     return this.#waiting !== undefined
   }
 
-  /** Carries out what waits, as far as it can now. */
+  /** Carries out what waits, as far as it can now. The socket knows where to read to next, so that stays as it is. */
   goOn(): void {
-    if (this.#waiting === undefined || this.#turn !== undefined || !this.#waiting.express.canHold) return
-    const { data, start, end } = this.#waiting
+    const waiting = this.#waiting
+    if (waiting === undefined || this.#turn !== undefined || !waiting.express.canHold) return
+    const { express, data, start, end, isLent } = waiting
+    const isCurrent = this.#options.express() === express && this.#options.reader.available === 0
+    const { at, reason } = isCurrent ? express.run(data, start, end) : { at: start, reason: 'other' as const }
+    if (reason === 'full') {
+      waiting.start = at
+      this.#awaitTurn(express)
+      return
+    }
     this.#waiting = undefined
-    this.#take(data, start, end)
+    const buffer = reason !== 'cut' ? undefined : isLent ? data : express.take()
+    if (buffer !== undefined) {
+      data.copy(buffer, 0, at, end)
+      this.#own = { buffer, express, filled: end - at, isTold: false }
+      return
+    }
+    const rest = at < end ? Buffer.from(data.subarray(at, end)) : undefined
+    if (isLent) express.giveBack(data)
+    if (rest !== undefined) this.#options.reader.push(rest)
   }
 
   /** Nothing is read any more. */
   close(): void {
     clearImmediate(this.#turn)
+    if (this.#waiting?.isLent) this.#waiting.express.giveBack(this.#waiting.data)
     this.#waiting = undefined
     this.#giveBack()
   }
 
-  #take(data: Buffer, start: number, end: number): StopReason {
+  /** Bytes that were read, from the beginning of `data` to `end`. */
+  #take(data: Buffer, end: number): void {
     const { reader } = this.#options
     const express = reader.available === 0 ? this.#options.express() : undefined
-    const { at, reason } = express?.run(data, start, end) ?? { at: start, reason: 'other' }
+    const { at, reason } = express?.run(data, 0, end) ?? { at: 0, reason: 'other' }
     if (express !== undefined && reason === 'full') this.#wait(express, data, at, end)
-    else if (express !== undefined && reason === 'cut' && this.#moveTo(express, data, at, end)) return 'cut'
-    else {
+    else if (express === undefined || reason !== 'cut' || !this.#keep(express, data, at, end)) {
       const rest = at < end ? Buffer.from(data.subarray(at, end)) : undefined
       this.#giveBack()
       if (rest !== undefined) reader.push(rest)
     }
-    return reason
   }
 
-  /** Into the connection's own buffer, which may be where it is already. */
-  #moveTo(express: Express, data: Buffer, start: number, end: number): boolean {
+  /** In the connection's own buffer, which may be where it is already. */
+  #keep(express: Express, data: Buffer, start: number, end: number): boolean {
     const buffer = this.#own?.buffer ?? express.take()
     if (buffer === undefined) return false
-    this.#own ??= { buffer, express }
+    this.#own ??= { buffer, express, filled: 0, isTold: false }
     if (buffer !== data || start > 0) data.copy(buffer, 0, start, end)
-    this.#filled = end - start
+    this.#own.filled = end - start
     return true
   }
 
   #wait(express: Express, data: Buffer, start: number, end: number): void {
-    if (data === this.#own?.buffer) this.#waiting = { express, data, start, end }
-    else {
-      const isSmall = end - start <= SMALL || !this.#moveTo(express, data, start, end)
-      const copy = isSmall ? Buffer.from(data.subarray(start, end)) : undefined
-      this.#waiting = { express, data: copy ?? this.#own?.buffer ?? data, start: 0, end: end - start }
+    if (data === this.#own?.buffer) {
+      this.#own = undefined
+      this.#waiting = { express, data, start, end, isLent: true }
+    } else {
+      const lent = end - start <= SMALL ? undefined : express.take()
+      if (lent !== undefined) data.copy(lent, 0, start, end)
+      const copy = lent ?? Buffer.from(data.subarray(start, end))
+      this.#waiting = { express, data: copy, start: 0, end: end - start, isLent: lent !== undefined }
     }
-    // Else it hears of the replies that have to leave first.
+    this.#awaitTurn(express)
+  }
+
+  /** Or it hears of the replies that have to leave first. */
+  #awaitTurn(express: Express): void {
     if (express.canHold) this.#turn = setImmediate(this.#takeTurn)
   }
 
@@ -121,6 +162,5 @@ export class Inlet implements DirectReads {
   #giveBack(): void {
     this.#own?.express.giveBack(this.#own.buffer)
     this.#own = undefined
-    this.#filled = 0
   }
 }

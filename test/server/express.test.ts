@@ -5,6 +5,7 @@ import * as nbd from '../../src/nbd/protocol.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import { MemoryDevice } from '../support/memory-device.js'
 import { serve } from '../support/nbd-server.js'
+import { seededRandom } from '../support/random.js'
 
 /** Counts what is done at once; `isWilling` says whether anything is. */
 class CountingDevice extends PromptDevice {
@@ -102,3 +103,47 @@ void t.test('what is refused is refused here too', async (t) => {
   t.match(await client.receiveSimpleReply(), { error: nbd.NBD_EPERM })
   t.equal(device.now, 0)
 })
+
+void t.test(
+  'requests cut anywhere, more at a time than are carried out in one turn, some of them not at once',
+  async (t) => {
+    const random = seededRandom(t)
+    const device = new CountingDevice(MiB)
+    const { connect, server } = await serve(t, { exports: exportOf(device), limits: { requestsInFlightMax: 3 } })
+    const client = await (await connect()).go()
+    const model = Buffer.alloc(MiB)
+    for (let round = 0; round < 60; round++) {
+      device.isWilling = random.below(4) > 0
+      const requests: Buffer[] = []
+      const expected = new Map<bigint, Buffer>()
+      for (let n = 0; n < 12; n++) {
+        const cookie = BigInt(round * 100 + n)
+        // Each has a part of its own, since they may be carried out in any order.
+        const offset = n * 64 * KiB + random.below(1000)
+        const length = random.between(1, random.pick([100, 40_000]))
+        const isRead = random.below(2) === 0
+        const type = isRead ? nbd.NBD_CMD_READ : nbd.NBD_CMD_WRITE
+        requests.push(nbd.encodeRequest({ flags: 0, type, cookie, offset, length }))
+        if (!isRead) requests.push(random.bytes(length))
+        if (!isRead) requests.at(-1)?.copy(model, offset)
+        expected.set(cookie, isRead ? Buffer.from(model.subarray(offset, offset + length)) : Buffer.alloc(0))
+      }
+      const bytes = Buffer.concat(requests)
+      for (let at = 0; at < bytes.length;) {
+        const next = at + random.between(1, random.pick([50, 5000, bytes.length]))
+        client.send(bytes.subarray(at, next))
+        at = next
+        if (random.below(2) === 0) await new Promise((resolve) => setImmediate(resolve))
+      }
+      while (expected.size > 0) {
+        const { cookie, error } = await client.receiveSimpleReply()
+        const content = expected.get(cookie)
+        if (content === undefined || error !== 0) throw new Error(`reply to ${cookie}: ${error}`)
+        if (!(await client.receive(content.length)).equals(content)) throw new Error(`content of ${cookie}`)
+        expected.delete(cookie)
+      }
+    }
+    t.ok(device.now > 100)
+    t.equal(server.bytesInFlight, 0)
+  },
+)
