@@ -15,7 +15,7 @@ import { run, runOk } from '../support/tools.js'
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 const MAIN = 50 * MiB
-const SPARE = 260 * MiB
+const SPARE = 300 * MiB
 const TURNS = Number(process.env['GUIDE_TURNS'] ?? 10)
 
 /** What the guide takes for granted. */
