@@ -23,6 +23,11 @@ const MESSAGES: Readonly<Record<string, Message>> = {
   help: { usage: '', description: 'this list', run: () => help() },
   status: { usage: '', description: 'the disks, the remaps and their table', run: MESSAGE_REPORTS.status },
   stats: { usage: '', description: 'counters of requests', run: MESSAGE_REPORTS.stats },
+  clear_stats: {
+    usage: '',
+    description: 'the counters begin anew; those of the lifetime go on',
+    run: clearStatistics,
+  },
   health: {
     usage: '',
     description: 'the health score, and what it is made of',
@@ -144,6 +149,11 @@ async function clearAll(subject: DeviceSubject): Promise<string> {
 }
 
 // --- Metadata, sectors, spares -------------------------------------------------------------------------------------
+
+async function clearStatistics(subject: DeviceSubject): Promise<string> {
+  await subject.ask('reset-stats', {})
+  return 'Cleared statistics'
+}
 
 async function save(subject: DeviceSubject): Promise<string> {
   await subject.ask('flush', {})

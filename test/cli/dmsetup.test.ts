@@ -255,5 +255,7 @@ void t.test('the status line has the fields that docs/DMSETUP.md explains', asyn
     [...help.matchAll(/^ {2}(\S.*?) {2}/gm)].map(([, message]) => message),
     'and the messages are those of help',
   )
+  t.equal(await devices.dmsetupOk('message', 'disk', '0', 'clear_stats'), 'Cleared statistics\n')
+  t.match(await devices.dmsetupOk('message', 'disk', '0', 'stats'), /^ {2}Write operations: +0$/m)
   client.destroy()
 })
