@@ -38,7 +38,7 @@ export interface CompareJob {
 
 export interface BoundJob {
   /** `micro`: a function called in this process, without a server. */
-  readonly kind: 'memory' | 'hang' | 'micro'
+  readonly kind: 'memory' | 'hang' | 'observed' | 'micro'
   readonly name: string
   readonly title: string
   readonly unit: string

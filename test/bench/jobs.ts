@@ -11,6 +11,7 @@ import {
 } from './job.js'
 import { measureMemory } from './memory.js'
 import { measureOneRemap, measureOpen, measureRegion, measureSpace } from './metadata.js'
+import { measureObservability } from './observability.js'
 import { REMAP_JOBS } from './remap.js'
 
 type Peers = readonly PeerName[]
@@ -62,6 +63,14 @@ export const JOBS: readonly Job[] = [
     unit: 'ms',
     goal: CONTROL_P99_GOAL_MS,
     measure: measureHang,
+  },
+  {
+    kind: 'observed',
+    name: 'observability',
+    title: 'Requests lost to metrics each second and two event clients',
+    unit: '%',
+    goal: 2,
+    measure: measureObservability,
   },
   micro('open-1m-remaps', 'Opening a pair with 1,000,000 remaps', 's', 1, measureOpen(1_000_000)),
   micro('open-10m-remaps', 'Opening a pair with 10,000,000 remaps', 's', 10, measureOpen(10_000_000)),

@@ -19,14 +19,19 @@ export const unixUri = (socket: string, exportName = ''): string =>
   formatNbdUri({ address: { transport: 'unix', path: socket }, exportName, tls: false })
 
 /** `nbd-remap serve`, the remapper in the path. `main` is a file or an NBD URI, `spare` a blank file. */
-export async function startNbdRemap(directory: string, main: string, spare: string): Promise<BenchServer> {
+export async function startNbdRemap(
+  directory: string,
+  main: string,
+  spare: string,
+  options: readonly string[] = [],
+): Promise<BenchServer> {
   const [socket, control] = [path.join(directory, 'remap.sock'), path.join(directory, 'remap.qmp')]
   const program = path.join(packageRoot(), 'dist/src/cli/bin.cjs')
   const disks = ['--main', main, '--spare', spare, '--create']
   const process_ = await DaemonProcess.start({
     program: process.execPath,
     name: 'nbd-remap',
-    args: [program, 'serve', ...disks, '--socket', socket, '--control', control],
+    args: [program, 'serve', ...disks, '--socket', socket, '--control', control, ...options],
     ready: stdoutLine(/^nbd\+unix:/),
   })
   return asServer('nbd-remap', process_, { uri: unixUri(socket), controlPath: control, ...imageOf(main) })
