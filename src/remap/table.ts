@@ -10,6 +10,7 @@
  * costs one or two array reads instead of a lookup for every block.
  */
 import type { SlotRecords } from '../spare/slot-records.js'
+import { quietUint32Array } from '../util/quiet-array.js'
 import { mainBlock, type MainBlock, type SlotNumber } from '../util/units.js'
 import { TABLE_SETTINGS_DEFAULT, type TableSettings } from './table-settings.js'
 
@@ -65,7 +66,7 @@ export class RemapTable {
   readonly #listener: ResizeListener
   readonly #regionBlocks: number
   readonly #regions: Uint32Array
-  readonly #chunks: Uint32Array[] = [new Uint32Array(CHUNK_BUCKETS)]
+  readonly #chunks: Uint32Array[] = [quietUint32Array(CHUNK_BUCKETS)]
   #settings: TableSettings
   /** Buckets below it come in pairs, b and b + #base; 0 while the table is not being resized. */
   #split = 0
@@ -259,7 +260,7 @@ export class RemapTable {
   }
 
   #ensureBuckets(count: number): void {
-    while (this.#chunks.length * CHUNK_BUCKETS < count) this.#chunks.push(new Uint32Array(CHUNK_BUCKETS))
+    while (this.#chunks.length * CHUNK_BUCKETS < count) this.#chunks.push(quietUint32Array(CHUNK_BUCKETS))
   }
 
   // --- Regions -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
  *   word 3   generation, low 32 bits
  */
 import { assert } from '../util/assert.js'
+import { quietUint32Array } from '../util/quiet-array.js'
 import type { MainBlock, SlotNumber } from '../util/units.js'
 import type { Slot, SlotState } from './format.js'
 
@@ -166,7 +167,7 @@ export class SlotRecords {
 
   #chunkOf(number: number): Uint32Array {
     const index = number >>> CHUNK_BITS
-    return (this.#chunks[index] ??= new Uint32Array(CHUNK_SLOTS * WORDS))
+    return (this.#chunks[index] ??= quietUint32Array(CHUNK_SLOTS * WORDS))
   }
 
   #lostMask(number: SlotNumber): bigint {
