@@ -45,15 +45,40 @@ export function runBatch<T>(
         ;({ batch } = answer)
       }
       if (batch === undefined) throw new Error('there is nothing to do: the list names no range')
-      return showingProgress(client, () => client.execute('remap-batch-run', { batch, ...options }) as Promise<T>)
+      return showingProgress(
+        client,
+        REMAP_PROGRESS,
+        () => client.execute('remap-batch-run', { batch, ...options }) as Promise<T>,
+      )
     }),
   )
 }
 
+/** What is shown of a command that takes long. */
+export interface ShownProgress {
+  readonly event: string
+  readonly line: (event: QmpEvent) => string
+}
+
+const REMAP_PROGRESS: ShownProgress = {
+  event: 'REMAP_PROGRESS',
+  line: ({ data }) => {
+    const { phase, 'done-blocks': done, 'total-blocks': total } = data as Record<string, string | number>
+    return `${String(phase)}: ${String(done)} of ${String(total)} blocks\n`
+  },
+}
+
 /** Has a command carried out that may take long. @throws Error with a sentence for people */
-export const runLong = <T>(control: string, command: string, args: Readonly<Record<string, unknown>>): Promise<T> =>
+export const runLong = <T>(
+  control: string,
+  command: string,
+  args: Readonly<Record<string, unknown>>,
+  progress = REMAP_PROGRESS,
+): Promise<T> =>
   withServer(control, (client) =>
-    saying(undefined, () => showingProgress(client, () => client.execute(command, { ...args }) as Promise<T>)),
+    saying(undefined, () =>
+      showingProgress(client, progress, () => client.execute(command, { ...args }) as Promise<T>),
+    ),
   )
 
 /** The words of the server, and the file whose line they name. */
@@ -78,10 +103,14 @@ const describe = ({ mainSector, sectors, spareSector, lost, line }: ListRange): 
   ...(lost ? { lost } : {}),
 })
 
-async function showingProgress<T>(client: QmpClient, action: () => Promise<T>): Promise<T> {
-  const events = client.events('REMAP_PROGRESS')
+async function showingProgress<T>(
+  client: QmpClient,
+  { event: name, line }: ShownProgress,
+  action: () => Promise<T>,
+): Promise<T> {
+  const events = client.events(name)
   const shown = (async () => {
-    for await (const event of events) process.stderr.write(progressLine(event))
+    for await (const event of events) process.stderr.write(line(event))
   })().catch(() => undefined)
   try {
     return await action()
@@ -89,9 +118,4 @@ async function showingProgress<T>(client: QmpClient, action: () => Promise<T>): 
     events.close()
     await shown
   }
-}
-
-function progressLine({ data }: QmpEvent): string {
-  const { phase, 'done-blocks': done, 'total-blocks': total } = data as Record<string, string | number>
-  return `${String(phase)}: ${String(done)} of ${String(total)} blocks\n`
 }

@@ -14,10 +14,9 @@ export const sparesOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}; several make one pool: ${DISK_HELP}`)
     .argParser((value: string, previous: readonly string[] | undefined) => [...(previous ?? []), parseLocation(value)])
     .makeOptionMandatory()
-export const controlOption = (): Option =>
-  new Option('--control <address>', 'control socket of the server: its path, HOST:PORT, or ws://HOST:PORT/qmp')
-    .argParser(parseControl)
-    .makeOptionMandatory()
+export const controlOption = (): Option => optionalControlOption('control socket of the server').makeOptionMandatory()
+export const optionalControlOption = (purpose: string): Option =>
+  new Option('--control <address>', `${purpose}: its path, HOST:PORT, or ws://HOST:PORT/qmp`).argParser(parseControl)
 
 function parseControl(text: string): string {
   return typeof parseAddress(text) === 'string' ? parseSocketPath(text) : text
@@ -151,6 +150,16 @@ export function parseSeconds(text: string): number {
   if (!(seconds > 0 && seconds < 86_400)) {
     throw new InvalidArgumentError('It must be a number of seconds above 0 and below 86400.')
   }
+  return seconds
+}
+
+/** What a timer can wait for. */
+const SELF_CHECK_MAX = 2_000_000
+
+export function parseSelfCheck(text: string): number {
+  const seconds = Number(text)
+  if (text.trim() === '' || !(seconds >= 0 && seconds <= SELF_CHECK_MAX))
+    throw new InvalidArgumentError(`It must be a number of seconds from 0 to ${SELF_CHECK_MAX}.`)
   return seconds
 }
 

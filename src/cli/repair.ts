@@ -6,10 +6,12 @@ import { UsageError } from '../util/errors.js'
 import { stderrLog } from '../util/log.js'
 import { backupName, confirm } from './confirm.js'
 import { EXIT } from './exit.js'
-import { jsonOption, spareOption } from './options.js'
+import { checkOnline, oneOf } from './online-check.js'
+import { jsonOption, optionalControlOption, spareOption } from './options.js'
 
 interface RepairCommandOptions {
-  readonly spare: string
+  readonly spare?: string
+  readonly control?: string
   readonly yes?: boolean
   readonly backup?: string
   readonly acceptLostPages?: boolean
@@ -21,7 +23,10 @@ interface RepairCommandOptions {
 export const repairCommand = (): Command =>
   new Command('repair')
     .description('Rewrite damaged copies of the metadata of a spare from the intact ones. Keeps what it replaces.')
-    .addOption(spareOption('the spare, which is not being served'))
+    .addOption(spareOption('the spare, which is not being served').makeOptionMandatory(false))
+    .addOption(
+      optionalControlOption('instead, control socket of a server, which repairs from its memory and needs no backup'),
+    )
     .option('--yes', 'do not ask')
     .option('--backup <file>', 'keep what is replaced in this new file, not in one in the current folder')
     .option('--accept-lost-pages', 'make slot pages empty of which no copy is intact: their remaps are gone for good')
@@ -40,14 +45,29 @@ Exit codes: 0 everything is intact now, 1 something is still wrong, such as a co
 wanted, 3 not a spare, in use, or damaged beyond repair.
 
 Example:
-  nbd-remap repair --spare spare.img`,
+  nbd-remap repair --spare spare.img
+  nbd-remap repair --control /run/disk.qmp`,
     )
     .action(repair)
 
-async function repair(options: RepairCommandOptions): Promise<void> {
+const repair = (options: RepairCommandOptions): Promise<void> =>
+  oneOf(
+    options,
+    (spare) => repairOffline(spare, options),
+    (control) => repairOnline(control, options),
+  )
+
+async function repairOnline(control: string, options: RepairCommandOptions): Promise<void> {
+  const { acceptLostPages, backup, restore } = options
+  if (acceptLostPages || backup !== undefined || restore !== undefined)
+    throw new UsageError('--accept-lost-pages, --backup and --restore go with --spare: a server has nothing to lose')
+  await checkOnline('repair', control, options.json)
+}
+
+async function repairOffline(location: string, options: RepairCommandOptions): Promise<void> {
   if (options.force && options.restore === undefined) throw new UsageError('--force goes with --restore')
   const [{ openDisk }, { SpareRepair }] = await Promise.all([import('../device/open.js'), import('../spare/repair.js')])
-  const { device } = await openDisk(options.spare, { readOnly: false, log: stderrLog() })
+  const { device } = await openDisk(location, { readOnly: false, log: stderrLog() })
   try {
     if (options.restore === undefined) await repairSpare(await SpareRepair.plan(device, stderrLog()), options)
     else await restoreFrom(options.restore, options, device)

@@ -23,6 +23,7 @@ import {
   parseLength,
   parseLocation,
   parseSeconds,
+  parseSelfCheck,
   parsePercent,
   parseSocketPath,
   sparesOption,
@@ -57,6 +58,7 @@ interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions, Eve
   readonly readRetries: number
   readonly slowRead: number
   readonly busyPoll: number
+  readonly selfCheck: number
   readonly ioTimeout?: number
   readonly onTimeout: 'eio' | 'remap'
   readonly stopTimeout: number
@@ -127,6 +129,12 @@ const withoutTls = (): Command =>
     )
     .option('--replica-in-sync', 'something else writes to the replica what is written here, so all of it is current')
     .option('--slow-read <seconds>', 'a block whose reads take longer is weak, and moves to the spare', parseSeconds, 2)
+    .option(
+      '--self-check <seconds>',
+      'check the metadata on the spares so often, and repair it; 0: never',
+      parseSelfCheck,
+      86_400,
+    )
     .option('--io-timeout <seconds>', 'give up what a disk has not answered by then', parseSeconds)
     .addOption(
       new Option('--on-timeout <policy>', 'what becomes of a write that was given up')
@@ -285,6 +293,7 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     onTimeout: options.onTimeout,
     slowReadMs: options.slowRead * 1000,
     pollMs: options.busyPoll / 1000,
+    selfCheckMs: options.selfCheck * 1000,
     replica: options.replica,
     replicaInSync: options.replicaInSync ?? false,
     stopTimeoutMs: options.stopTimeout * 1000,

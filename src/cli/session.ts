@@ -68,6 +68,8 @@ export interface SessionOptions {
   readonly slowReadMs: number
   /** How long to look for the next request before sleeping. */
   readonly pollMs: number
+  /** 0: never. */
+  readonly selfCheckMs: number
   readonly replica: string | undefined
   readonly replicaInSync: boolean
   readonly tableSettings: TableSettings
@@ -178,7 +180,14 @@ class Session {
       stop.request('told to quit')
     }
     const reload = (): Reloaded => session.#reload(parts)
-    const operations = controlOperations({ pair, policy: options.policy, scrub: healing.scrub, reload, quit })
+    const operations = controlOperations({
+      pair,
+      policy: options.policy,
+      scrub: healing.scrub,
+      metadata: healing.metadata,
+      reload,
+      quit,
+    })
     const present = { clients: () => server.clients, spares: () => describeSpares(pair) }
     control?.open(factsOf(options, uri, pair), operations, present)
     healing.begin()

@@ -4,17 +4,20 @@ import type { VerifyReport } from '../spare/verify.js'
 import { stderrLog } from '../util/log.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
-import { jsonOption, spareOption } from './options.js'
+import { checkOnline, oneOf } from './online-check.js'
+import { jsonOption, optionalControlOption, spareOption } from './options.js'
 
 interface VerifyCommandOptions {
-  readonly spare: string
+  readonly spare?: string
+  readonly control?: string
   readonly json?: boolean
 }
 
 export const verifyCommand = (): Command =>
   new Command('verify')
-    .description('Check every copy of the metadata on a spare that is not being served. Changes nothing.')
-    .addOption(spareOption('the spare'))
+    .description('Check every copy of the metadata on a spare, or on the spares of a running server. Changes nothing.')
+    .addOption(spareOption('the spare, which is not being served').makeOptionMandatory(false))
+    .addOption(optionalControlOption('instead, control socket of the server'))
     .addOption(jsonOption())
     .addHelpText(
       'after',
@@ -23,13 +26,21 @@ Exit codes: 0 all copies are intact and agree, 1 something is wrong (after a cra
 repairs it), 3 not a spare, in use, or damaged beyond what can be believed.
 
 Example:
-  nbd-remap verify --spare spare.img --json`,
+  nbd-remap verify --spare spare.img --json
+  nbd-remap verify --control /run/disk.qmp`,
     )
     .action(verify)
 
-async function verify(options: VerifyCommandOptions): Promise<void> {
+const verify = (options: VerifyCommandOptions): Promise<void> =>
+  oneOf(
+    options,
+    (spare) => verifyOffline(spare, options),
+    (control) => checkOnline('verify', control, options.json),
+  )
+
+async function verifyOffline(location: string, options: VerifyCommandOptions): Promise<void> {
   const [{ openDisk }, { verifySpare }] = await Promise.all([import('../device/open.js'), import('../spare/verify.js')])
-  const spare = await openDisk(options.spare, { readOnly: true, log: stderrLog() })
+  const spare = await openDisk(location, { readOnly: true, log: stderrLog() })
   try {
     const report = await verifySpare(spare.device)
     process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : describe(report))

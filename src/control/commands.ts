@@ -10,6 +10,7 @@ import { healingCommands } from './healing-commands.js'
 import { healthCommands } from './health-commands.js'
 import type { WatchedHealth } from './health-watch.js'
 import { logCommands } from './log-commands.js'
+import { metadataCommands } from './metadata-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
 import { statisticsCommands } from './statistics-commands.js'
@@ -83,6 +84,7 @@ export function controlCommands(
     ...spareCommands(subject),
     ...healingCommands(subject),
     ...deviceCommands(subject, look, log),
+    ...metadataCommands(subject),
     ...logCommands(subject.log),
     reload: command({
       description: 'Reads the configuration file again, and changes what can be changed while clients go on',

@@ -17,6 +17,13 @@ const SCRUB = {
   'lost-sectors': { kind: 'size' },
 } as const
 const GUARDED_DISK = ['main', 'spare', 'replica']
+const METADATA_COPIES = {
+  spare: { kind: 'str' },
+  structure: { kind: 'enum', values: ['header', 'slot-page'] },
+  number: { kind: 'size' },
+  copies: { kind: 'array', of: { kind: 'int' } },
+  reason: { kind: 'str' },
+} as const
 
 export const CONTROL_EVENTS = {
   REMAP_ADDED: {
@@ -120,12 +127,19 @@ export const CONTROL_EVENTS = {
   },
   METADATA_REPAIRED: {
     description: 'Copies of the metadata were damaged or stale and have been rewritten',
+    data: METADATA_COPIES,
+  },
+  METADATA_DAMAGED: {
+    description: 'Copies of the metadata are damaged or stale, and cannot be rewritten',
+    data: METADATA_COPIES,
+  },
+  METADATA_PROGRESS: {
+    description: 'Checking the metadata takes longer than two seconds',
     data: {
+      operation: { kind: 'enum', values: ['verify', 'repair'] },
       spare: { kind: 'str' },
-      structure: { kind: 'enum', values: ['header', 'slot-page'] },
-      number: { kind: 'size' },
-      copies: { kind: 'array', of: { kind: 'int' } },
-      reason: { kind: 'str' },
+      'done-pages': { kind: 'size' },
+      'total-pages': { kind: 'size' },
     },
   },
   HEALTH_CHANGED: {

@@ -5,10 +5,11 @@
 import type { JsonObject } from '../qmp/message.js'
 import { deviceOperations } from './device-operations.js'
 import { healingOperations, type HealingSubject } from './healing-operations.js'
+import { metadataOperations, type MetadataSubject } from './metadata-operations.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
 import { spareOperations } from './spare-operations.js'
 
-export interface OperationsSubject extends RemapSubject, HealingSubject {
+export interface OperationsSubject extends RemapSubject, HealingSubject, MetadataSubject {
   /** Reads the configuration again. @throws Error with a sentence for people */
   reload(): unknown
   /** Begins a graceful stop and returns at once. */
@@ -23,6 +24,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...remapOperations(subject),
     ...spareOperations(subject.pair),
     ...healingOperations(subject),
+    ...metadataOperations(subject),
     ...deviceOperations(subject),
     ['reload', () => subject.reload()],
     ['reset-stats', ({ lifetime }) => resetStatistics(subject, lifetime === true)],

@@ -7,6 +7,16 @@ interface ScrubTold {
   'lost-sectors': number
 }
 
+/** Copies of one header or slot page. */
+export interface MetadataCopies {
+  spare: string
+  structure: 'header' | 'slot-page'
+  /** Of the slot page. */
+  number: number
+  copies: number[]
+  reason: string
+}
+
 export interface RemapEvents {
   /** `reason`: a failed write, a failed or late read, an operator, a spare block that failed, or a spare being removed. */
   REMAP_ADDED: {
@@ -59,12 +69,14 @@ export interface RemapEvents {
   SPARE_ADDED: { spare: string; uuid: string; 'total-blocks': number }
   SPARE_REMOVED: { spare: string; uuid: string; 'moved-blocks': number }
   SPARE_REMOVAL_FAILED: { spare: string; uuid: string; reason: string; 'remaining-blocks': number }
-  METADATA_REPAIRED: {
+  METADATA_REPAIRED: MetadataCopies
+  /** They are not what they should be, and could not be rewritten. */
+  METADATA_DAMAGED: MetadataCopies
+  METADATA_PROGRESS: {
+    operation: 'verify' | 'repair'
     spare: string
-    structure: 'header' | 'slot-page'
-    number: number
-    copies: number[]
-    reason: string
+    'done-pages': number
+    'total-pages': number
   }
 }
 

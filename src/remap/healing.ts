@@ -1,10 +1,12 @@
-/** What a running pair does for its health beside serving: scrub, weak blocks, and the note of its replica. */
+/** What a running pair does for its health beside serving: scrub, weak blocks, checks of its metadata, and the note of its replica. */
 import type { SlowReads } from '../device/slow-reads.js'
 import { DeviceError } from '../device/device.js'
 import type { Log } from '../util/log.js'
 import type { RemapEventSink } from './events.js'
+import { MetadataCheck } from './metadata-check.js'
 import { noteUnchanged } from './replica-open.js'
 import { Scrub } from './scrub.js'
+import { SelfCheck } from './self-check.js'
 import type { RemapTarget } from './target.js'
 import { WeakBlocks } from './weak.js'
 
@@ -14,23 +16,29 @@ const LIFETIME_NOTE_MS = 10 * 60_000
 export interface HealingOptions {
   readonly slowReads: SlowReads
   readonly slowReadMs: number
+  /** Between two checks of the metadata; 0: there are none. */
+  readonly selfCheckMs: number
   readonly emit: RemapEventSink
   readonly log: Log
 }
 
 export class Healing {
   readonly scrub: Scrub
+  readonly metadata: MetadataCheck
+  readonly #selfCheck: SelfCheck
   readonly #target: RemapTarget
   readonly #weak: WeakBlocks
   readonly #slowReads: SlowReads
   readonly #log: Log
   #noting: NodeJS.Timeout | undefined
 
-  constructor(target: RemapTarget, { slowReads, slowReadMs, emit, log }: HealingOptions) {
+  constructor(target: RemapTarget, { slowReads, slowReadMs, selfCheckMs, emit, log }: HealingOptions) {
     this.#target = target
     this.#slowReads = slowReads
     this.#log = log
     this.scrub = new Scrub(target, emit, log)
+    this.metadata = new MetadataCheck(target, emit, log)
+    this.#selfCheck = new SelfCheck(this.metadata, selfCheckMs, log)
     this.#weak = new WeakBlocks(target, slowReadMs, log)
     slowReads.onSlow = this.#weak.late
   }
@@ -44,6 +52,7 @@ export class Healing {
   /** The pair is open, and about to be served. */
   begin(): void {
     this.scrub.resume()
+    this.#selfCheck.begin()
     if (!this.#target.readOnly) this.#noting = setInterval(() => void this.#note(), LIFETIME_NOTE_MS).unref()
   }
 
@@ -59,6 +68,8 @@ export class Healing {
   /** Nothing is served any more. What cannot be noted down is lost, but is no reason not to stop. */
   async close(): Promise<void> {
     clearInterval(this.#noting)
+    this.#selfCheck.close()
+    await this.metadata.close()
     await this.#weak.close()
     try {
       await this.scrub.close()

@@ -6,11 +6,23 @@ const INTERVAL_MS = 1000
 
 type Progressed = RemapEvents['REMAP_PROGRESS']
 
+/** When it is time to tell. */
+export class Ticker {
+  #nextMs = performance.now() + FIRST_MS
+
+  isDue(): boolean {
+    const now = performance.now()
+    if (now < this.#nextMs) return false
+    this.#nextMs = now + INTERVAL_MS
+    return true
+  }
+}
+
 export class Progress {
   readonly #emit: RemapEventSink
   readonly #operation: Progressed['operation']
   readonly #total: number
-  #nextMs = performance.now() + FIRST_MS
+  readonly #ticker = new Ticker()
 
   /** @param total number of blocks */
   constructor(emit: RemapEventSink, operation: Progressed['operation'], total: number) {
@@ -21,9 +33,7 @@ export class Progress {
 
   /** @param done blocks that have gone through this phase */
   report(phase: Progressed['phase'], done: number): void {
-    const now = performance.now()
-    if (now < this.#nextMs) return
-    this.#nextMs = now + INTERVAL_MS
+    if (!this.#ticker.isDue()) return
     this.#emit('REMAP_PROGRESS', {
       operation: this.#operation,
       phase,

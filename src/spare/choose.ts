@@ -67,6 +67,17 @@ function noneValid(copies: readonly HeaderCopy[]): HeaderChoice {
 
 const sameContent = (a: Header, b: Header): boolean => encodeHeader(a, 0).equals(encodeHeader(b, 0))
 
+/** Which copies on the disk are not like the header that a server wrote last. */
+export function unlike(copies: readonly HeaderCopy[], header: Header): BadCopy[] {
+  return copies.flatMap((copy, n) => {
+    if (copy.kind !== 'valid') return badCopy(copy, n, header)
+    const { sequence } = copy.header
+    if (sequence !== header.sequence)
+      return [{ copy: n, reason: `has sequence ${sequence} and not ${header.sequence}` }]
+    return sameContent(copy.header, header) ? [] : [{ copy: n, reason: 'says something else' }]
+  })
+}
+
 function badCopy(copy: HeaderCopy, number: number, newest: Header): BadCopy[] {
   if (copy.kind === 'valid') {
     if (copy.header.sequence === newest.sequence) return []

@@ -22,9 +22,10 @@ import { DeviceError, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
 import { mainBlock, slotNumber, type SlotNumber } from '../util/units.js'
-import { choosePage, type BadCopy, type PageChoice, type TableAge } from './choose.js'
+import { choosePage, MISSED, type BadCopy, type PageChoice, type TableAge } from './choose.js'
 import {
   emptyPage,
+  haveEqualSlots,
   PAGE_SIZE,
   pageDamage,
   pageHeaderSequence,
@@ -121,6 +122,8 @@ export class SlotTable {
   #staleSaved = 0
   #headerSequenceSeen = 0
   #queue: Commit[] = []
+  /** What is done between two commits, when the disk is what memory says. */
+  readonly #between: (() => Promise<void>)[] = []
   #committing = false
 
   constructor(device: Device, geometry: Geometry, uuid: Buffer, log: Log, records = new SlotRecords(), base = 0) {
@@ -241,7 +244,10 @@ export class SlotTable {
       const { failed } = await this.#writeCopy(copy, pages)
       for (const { number } of pages) {
         if (failed.has(number)) this.#stale.add(copy, number)
-        else this.#stale.delete(copy, number)
+        else {
+          this.#stale.delete(copy, number)
+          this.#durable.delete(number)
+        }
       }
     }
     this.#staleSaved = this.#stale.changes
@@ -291,9 +297,63 @@ export class SlotTable {
     })
   }
 
+  /**
+   * Compares pages [first, first + count) on the disk with memory, between two commits.
+   * @returns the pages of which a copy is not what it should be
+   */
+  check(first: number, count: number): Promise<PageFinding[]> {
+    return this.#betweenCommits(async () => {
+      const copies = [await this.#readPages(0, first, count), await this.#readPages(1, first, count)]
+      return range(first, first + count).flatMap((page) => {
+        const bad = copies.flatMap((pages, copy): BadCopy[] => {
+          const reason = this.#damageOf(pages[page - first], page, copy)
+          return reason === undefined ? [] : [{ copy, reason }]
+        })
+        return bad.length === 0 ? [] : [{ page, bad, lost: false }]
+      })
+    })
+  }
+
+  /**
+   * Rewrites copies that `check` found bad from memory, between two commits, and has the header know which ones cannot be
+   * written. Good copies are not touched. @throws DeviceError
+   */
+  mend(findings: readonly PageFinding[]): Promise<void> {
+    return this.#betweenCommits(async () => {
+      await this.#device.flush()
+      await this.repair(findings)
+      this.#staleSaved = -1
+      await this.#saveStale()
+    })
+  }
+
+  /** Why this is not the page that memory would write; `undefined`: it is. */
+  #damageOf(page: Buffer | undefined, number: number, copy: number): string | undefined {
+    if (!page) return 'cannot be read'
+    const damage = pageDamage(page, { uuid: this.#uuid, page: number, copy })
+    if (damage !== undefined) return damage
+    if (this.#stale.has(copy, number)) return MISSED
+    const sequence = this.#sequence(number)
+    if (pageSequence(page) !== sequence) return `has sequence ${pageSequence(page)} and not ${sequence}`
+    return haveEqualSlots(page, this.#sealedPage(copy, { number, sequence })) ? undefined : 'says something else'
+  }
+
+  #betweenCommits<T>(action: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#between.push(() => action().then(resolve, reject))
+      if (!this.#committing) void this.#runCommits()
+    })
+  }
+
   async #runCommits(): Promise<void> {
     this.#committing = true
-    while (this.#queue.length > 0) {
+    for (;;) {
+      const task = this.#between.shift()
+      if (task) await task()
+      if (this.#queue.length === 0) {
+        if (this.#between.length === 0) break
+        continue
+      }
       const batch = this.#queue
       this.#queue = []
       try {

@@ -13,7 +13,7 @@ import { Pacer } from '../util/pacer.js'
 import { slotNumber, type SlotNumber } from '../util/units.js'
 import { Allocator } from './allocator.js'
 import { findContent } from './blank.js'
-import { ageProblem, geometryProblem, type BadCopy } from './choose.js'
+import { ageProblem, geometryProblem, unlike, type BadCopy } from './choose.js'
 import {
   encodeHeader,
   FORMAT_VERSION,
@@ -32,7 +32,7 @@ import {
   type MainIdentity,
   type PoolRecord,
 } from './format.js'
-import { hasHeader, readHeader, wipeHeaders, writeHeader } from './header.js'
+import { hasHeader, readCopies, readHeader, wipeHeaders, writeHeader } from './header.js'
 import type { SlotRecords } from './slot-records.js'
 import { addSlot, SlotTable, type PageFinding, type SlotCounts, type SlotKind, type SlotUpdate } from './slots.js'
 
@@ -305,6 +305,22 @@ export class Spare {
     })
     this.#initialising = step.catch(() => undefined)
     return step
+  }
+
+  /** Which header copies on the disk are not what they should be, between two updates. */
+  checkHeader(): Promise<readonly BadCopy[]> {
+    const step = this.#updating.then(async () => unlike(await readCopies(this.device), this.#header))
+    this.#updating = step.then(
+      () => undefined,
+      () => undefined,
+    )
+    return step
+  }
+
+  /** Rewrites all header copies, the bad ones first. @throws DeviceError */
+  mendHeader(bad: readonly BadCopy[]): Promise<void> {
+    this.#badCopies = bad.map(({ copy }) => copy)
+    return this.update({})
   }
 
   /** Rewrites all header copies, after the updates before this one. @throws DeviceError; RangeError when it does not fit */

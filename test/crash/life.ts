@@ -8,6 +8,7 @@ import type { FaultRule } from '../../src/device/faulty.js'
 import { addRemaps, batchOf, removeRemaps } from '../../src/remap/admin.js'
 import { RemapRequestError } from '../../src/remap/batch.js'
 import { DrainError } from '../../src/remap/drain.js'
+import { MetadataCheck, MetadataCheckError } from '../../src/remap/metadata-check.js'
 import type { Pair } from '../../src/remap/pair.js'
 import { Scrub } from '../../src/remap/scrub.js'
 import { HEADER_OFFSETS, PAGE_SIZE } from '../../src/spare/format.js'
@@ -227,6 +228,11 @@ export class Life {
       case 'scrub':
         await this.#scrub()
         break
+      case 'check':
+        await orRefused(async () => {
+          await new MetadataCheck(this.#pair.target, () => undefined, silentLog).run({ repair: true })
+        })
+        break
       case 'drain':
         await this.#drain(request.spare)
         break
@@ -444,7 +450,9 @@ async function orRefused(action: () => Promise<void>): Promise<void> {
   try {
     await action()
   } catch (error) {
-    const isRefusal = [RemapRequestError, RefusedError, DrainError, DeviceError].some((kind) => error instanceof kind)
+    const isRefusal = [RemapRequestError, RefusedError, DrainError, MetadataCheckError, DeviceError].some(
+      (kind) => error instanceof kind,
+    )
     if (!isRefusal) throw error
   }
 }

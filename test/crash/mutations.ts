@@ -147,7 +147,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'remap/placement.js',
     from: 'await member.spare.device.write(',
     to: 'void member.spare.device.write(',
-    history: 'mutation/1',
+    history: 'mutation/0',
   },
   {
     name: 'the old slot of a block is retired before the new one is durable',

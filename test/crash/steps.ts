@@ -33,6 +33,8 @@ export type Request =
   | { readonly do: 'remove'; readonly block: number; readonly blocks: number }
   /** Reads the whole disk in the background, and repairs. */
   | { readonly do: 'scrub' }
+  /** All copies of the metadata are compared with memory, and rewritten if need be. */
+  | { readonly do: 'check' }
   /** Everything on one of two spares moves to the other one, and it leaves the pool. */
   | { readonly do: 'drain'; readonly spare: SpareName }
   /** A spare that is not in the pool is formatted and taken into it. */
@@ -126,7 +128,7 @@ function drawStep(random: Random, shape: Shape, flavour: Flavour): Step {
 function drawRequest(random: Random, shape: Shape): Request {
   if (shape.second && random.below(5) === 0) return drawMove(random)
   if (random.below(10) === 0) return drawBurst(random, shape)
-  if (random.below(20) === 0) return { do: 'scrub' }
+  if (random.below(12) === 0) return { do: random.pick(['scrub', 'check'] as const) }
   return drawPlainRequest(random, shape)
 }
 
@@ -161,7 +163,7 @@ const drawMainFault = (random: Random, shape: Shape): Step & { do: 'main-fault' 
 function drawBurst(random: Random, shape: Shape): Request {
   const blocks = random.sample(Math.min(random.between(2, 4), blocksOf(shape)), blocksOf(shape))
   const dice = random.below(4)
-  if (dice === 0) return { do: 'burst', blocks, beside: { do: 'scrub' } }
+  if (dice === 0) return { do: 'burst', blocks, beside: { do: random.pick(['scrub', 'check'] as const) } }
   return { do: 'burst', blocks, ...(dice === 1 && shape.second && { beside: drawMove(random) }) }
 }
 
