@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { QmpClient } from '../../src/qmp/client.js'
 import { cli, fails, newPair, Serve } from '../support/cli.js'
+import { run } from '../support/tools.js'
 
 const USAGE = 2
 
@@ -55,4 +56,23 @@ void t.test('addresses that everybody could reach, and that cannot be had, are r
   await fails(t, 1, /another process listens there; give another place with --control/, taken, [pair.spare])
   const status = await cli(t, 'status', '--control', '127.0.0.1:1')
   t.match(status.stderr, /no server answers on the control socket 127\.0\.0\.1:1: nobody listens there/)
+})
+
+/** Nothing but the standard library of Python. */
+const PYTHON = `
+import json, socket, sys
+file = socket.create_connection(("127.0.0.1", int(sys.argv[1]))).makefile("rw")
+assert "QMP" in json.loads(file.readline())
+for command in ("qmp_capabilities", "query-status"):
+    file.write(json.dumps({"execute": command}) + "\\n")
+    file.flush()
+    reply = json.loads(file.readline())
+print(reply["return"]["pid"])
+`
+
+void t.test('a program in another language needs sockets and JSON alone', async (t) => {
+  const server = await Serve.start(t, newPair(t), ['--create', '--control', '127.0.0.1:0'])
+  const { status, stdout, stderr } = await run('python3', '-c', PYTHON, String(tcpPort(server)))
+  t.equal(status, 0, stderr)
+  t.equal(Number(stdout), server.pid)
 })
