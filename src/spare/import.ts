@@ -141,13 +141,19 @@ export class SpareImport {
    * of which the epochs since know nothing.
    */
   #newHeader(slotTable: Header['notes']['slotTable']): Header {
-    const { main, createdAt, pool } = this.#header.notes
+    const { main, createdAt, pool, lifetime } = this.#header.notes
     return {
       ...this.#header,
       version: FORMAT_VERSION,
       sequence: this.#sequence,
       clean: false,
-      notes: { main: { ...main, fingerprint: [] }, createdAt, pool, ...(slotTable && { slotTable }) },
+      notes: {
+        main: { ...main, fingerprint: [] },
+        createdAt,
+        pool,
+        ...(slotTable && { slotTable }),
+        ...(lifetime !== undefined && { lifetime }),
+      },
     }
   }
 

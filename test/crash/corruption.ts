@@ -91,7 +91,8 @@ function placesOf(shape: Shape): Place[] {
   ]
 }
 
-function corrupt(spare: Image, shelf: Shelf, random: Random): { words: string[]; spareSize: number } {
+/** @returns what was done, in words */
+export function corrupt(spare: Image, shelf: Shelf, random: Random): { words: string[]; spareSize: number } {
   const places = placesOf(shelf.shape)
   const { spareSize } = geometryOf(shelf.shape)
   if (random.below(100) === 0) {
@@ -185,7 +186,7 @@ function write(image: Image, offset: number, page: Buffer): void {
  * Whether all that is left of some page is of one earlier time, and no header is left that was written since: then there is
  * nothing on the disk that could tell. A clean stop writes the header last.
  */
-function wentBackTogether(spare: Image, { shape, images }: Shelf): boolean {
+export function wentBackTogether(spare: Image, { shape, images }: Shelf): boolean {
   const header = decodeHeader(read(images.spare, 0), 0)
   if (header.kind !== 'valid') return true
   const { sequence, clean } = header.header
