@@ -8,7 +8,7 @@ import { UsageError } from '../util/errors.js'
 import { AdjustableLog, type Log, type LogLevel } from '../util/log.js'
 import { LogFile } from '../util/log-file.js'
 import { takeInheritedSockets } from './activation.js'
-import { reportError } from './exit.js'
+import { exitCodeOf, reportError } from './exit.js'
 import type { ClientAddresses } from './listen.js'
 import {
   addTableOptions,
@@ -32,9 +32,9 @@ import {
 } from './options.js'
 import { addHttpOptions, forgetToken, httpChoice, type HttpCommandOptions } from './http.js'
 import { limitOption, limitsHelp } from './limits.js'
-import { leave, UncleanStopError } from './leave.js'
 import type { Configuration } from './configuration.js'
 import { addEventOptions, hookChoice, type EventCommandOptions } from './on-event.js'
+import { leave, PairLostError, UncleanStopError } from './leave.js'
 import { Readiness } from './readiness.js'
 import { ReloadSignal } from './reload-signal.js'
 import type { Reloading, SessionOptions } from './session.js'
@@ -191,9 +191,9 @@ async function serve(given: { readonly config?: string }, command: Command): Pro
   try {
     await run(await configurationOf(given.config, command))
   } catch (error) {
-    if (!(error instanceof UncleanStopError)) throw error
+    if (!(error instanceof UncleanStopError || error instanceof PairLostError)) throw error
     reportError(error)
-    leave()
+    leave(exitCodeOf(error))
   }
 }
 

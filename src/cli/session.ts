@@ -33,7 +33,7 @@ import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
 import type { HttpChoice } from './http.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
-import { stopWithin } from './leave.js'
+import { PairLostError, stopWithin } from './leave.js'
 import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
 import { pairExport } from './pair-export.js'
@@ -229,6 +229,13 @@ class Session {
 
   /** Serves until a stop is wanted; then finishes what is in flight and marks the metadata clean. */
   async untilStopped(): Promise<void> {
+    const lost = this.#pair.lost.then((reason) => {
+      throw new PairLostError(`${reason}; this one has stopped serving it and has written nothing since`)
+    })
+    await Promise.race([lost, this.#stopInGoodOrder()])
+  }
+
+  async #stopInGoodOrder(): Promise<void> {
     const reason = await this.#stop.requested
     this.#options.log.info(`stopping: ${reason}`)
     await stopWithin(this.#options.stopTimeoutMs, this.#close())
@@ -327,6 +334,8 @@ function refuseShortMain({ sectors }: SessionOptions, { main: { device } }: Pair
   }
 }
 
+const OWNER_CHECK_MS = 2000
+
 /** @returns beside the pair the disks that are to be added to it */
 async function openFormatted(
   disks: PairDisks,
@@ -341,7 +350,9 @@ async function openFormatted(
   const state = replicaInSync ? 'in-sync' : 'stale'
   const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
   const openSpare = spareOpener(options, emit)
-  const pairOptions = { policy, spares: sparePolicy, openSpare, tableSettings, acceptMain, log, emit, replica: copy }
+  const ownerCheckMs = OWNER_CHECK_MS
+  const common = { policy, spares: sparePolicy, openSpare, tableSettings, acceptMain, log, emit }
+  const pairOptions = { ...common, replica: copy, ownerCheckMs }
   const pair = await Pair.open({ ...disks, spares }, pairOptions)
   warnOfBlockSize(options, pair)
   const { table } = pair.target

@@ -4,7 +4,14 @@ import { HEALTH_STATUSES } from './health.js'
 import type { KeptLevel } from '../util/log.js'
 
 /** What an operator should be warned of. The other events write lines of their own into the log. */
-const WARNINGS: ReadonlySet<string> = new Set(['REMAP_ADDED', 'IO_ERROR', 'IO_TIMEOUT', 'SPARE_LOW', 'SPARE_EXHAUSTED'])
+const WARNINGS: ReadonlySet<string> = new Set([
+  'REMAP_ADDED',
+  'IO_ERROR',
+  'IO_TIMEOUT',
+  'SPARE_LOW',
+  'SPARE_EXHAUSTED',
+  'OWNERSHIP_LOST',
+])
 
 export const isWarning = (event: string): boolean => WARNINGS.has(event)
 export const levelOf = (event: string): KeptLevel => (isWarning(event) ? 'warn' : 'info')
@@ -124,6 +131,10 @@ export const CONTROL_EVENTS = {
       reason: { kind: 'str' },
       'remaining-blocks': { kind: 'size' },
     },
+  },
+  OWNERSHIP_LOST: {
+    description: 'Another server has taken the pair over: this one writes nothing any more, and ends',
+    data: { spare: { kind: 'str' }, reason: { kind: 'str' } },
   },
   METADATA_REPAIRED: {
     description: 'Copies of the metadata were damaged or stale and have been rewritten',

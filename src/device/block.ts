@@ -7,6 +7,7 @@ import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync, 
 import { basename, dirname } from 'node:path'
 import { RefusedError } from '../util/errors.js'
 import { MiB, SECTOR_SIZE } from '../util/units.js'
+import { majorOf, minorOf } from './device-number.js'
 import { inUse, lockFile } from './disk-lock.js'
 import { fileSameness } from './file.js'
 import { LocalDevice } from './local.js'
@@ -16,7 +17,7 @@ export function openBlock(path: string, options: OpenOptions): OpenedDisk {
   const { O_RDONLY, O_RDWR, O_DSYNC, O_EXCL } = constants
   const fd = openExclusive(path, options.readOnly ? O_RDONLY : O_RDWR | O_DSYNC | O_EXCL)
   try {
-    lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
+    if (!options.unlocked) lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
     const sys = sysfsFolder(fstatSync(fd).rdev)
     const sectorSize = Number(attribute(sys, 'queue/logical_block_size') ?? SECTOR_SIZE)
     const size = Number(attribute(sys, 'size') ?? 0) * SECTOR_SIZE
@@ -50,10 +51,7 @@ function openExclusive(path: string, flags: number): number {
 
 /** `/sys/devices/.../block/sda`, the same for every name of the device. */
 function sysfsFolder(rdev: number): string {
-  // The encoding of dev_t on Linux (glibc's gnu_dev_major and gnu_dev_minor).
-  const major = (rdev >> 8) & 0xfff
-  const minor = (rdev & 0xff) | ((rdev >> 12) & 0xfff00)
-  return realpathSync(`/sys/dev/block/${major}:${minor}`)
+  return realpathSync(`/sys/dev/block/${majorOf(rdev)}:${minorOf(rdev)}`)
 }
 
 /** As `OpenedDisk.sameness`, of a device that nobody needs to open. */

@@ -6,9 +6,10 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { RefusedError } from '../util/errors.js'
+import { majorOf, minorOf } from './device-number.js'
 
 /** flock(1) exits with this when somebody else holds the lock (`--conflict-exit-code`). */
 const CONFLICT = 75
@@ -42,7 +43,7 @@ export type Unlock = () => Promise<void>
  * @throws RefusedError when another process holds it
  */
 export async function lockUri(uri: string, mode: 'shared' | 'exclusive' = 'exclusive'): Promise<Unlock> {
-  const writer = `nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
+  const writer = lockName(uri)
   const readers = `${writer}/`
   const unlock = await bindAbstract(mode === 'exclusive' ? writer : `${readers}${process.pid}.${++locks}`, uri)
   const names = abstractNames()
@@ -51,6 +52,27 @@ export async function lockUri(uri: string, mode: 'shared' | 'exclusive' = 'exclu
   if (!isHeld) return unlock
   await unlock()
   throw inUse(uri)
+}
+
+const lockName = (uri: string): string => `nbd-remap/${createHash('sha256').update(uri).digest('hex').slice(0, 32)}`
+
+/** Whether a server on this machine has the upstream disk; takes no lock. */
+export function isUriLocked(uri: string): boolean {
+  const name = lockName(uri)
+  return abstractNames().some((other) => other === name || other.startsWith(`${name}/`))
+}
+
+/**
+ * Whether a process has locked the file or block device, as far as the kernel shows its locks; takes none, for a server
+ * that starts at this moment would be refused.
+ */
+export function isFileLocked(path: string): boolean {
+  const { dev, ino } = statSync(path)
+  const hex = (n: number): string => n.toString(16).padStart(2, '0')
+  const place = `${hex(majorOf(dev))}:${hex(minorOf(dev))}:${ino}`
+  return readFileSync('/proc/locks', 'latin1')
+    .split('\n')
+    .some((line) => line.includes(' FLOCK ') && line.includes(` ${place} `))
 }
 
 /** Tells the shared locks of one process apart. */

@@ -9,7 +9,7 @@ import type { OpenedDisk, OpenOptions } from './open.js'
 export function openFile(path: string, options: OpenOptions): OpenedDisk {
   const fd = openSync(path, options.readOnly ? constants.O_RDONLY : constants.O_RDWR)
   try {
-    lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
+    if (!options.unlocked) lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
     const stats = fstatSync(fd, { bigint: true })
     const { size, ino } = stats
     if (size === 0n) throw new RefusedError(`${path} is empty: create it with its final size first (truncate -s SIZE)`)

@@ -13,6 +13,10 @@ import { UpstreamDevice } from './upstream.js'
 export interface OpenOptions {
   /** Opens without write access and with a lock that other readers share. */
   readonly readOnly: boolean
+  /** Looks at a disk that others may be using, and takes no lock: read-only, of course. */
+  readonly unlocked?: boolean
+  /** How long an NBD server may take to answer, at first and when its connection was lost. */
+  readonly patienceMs?: number
   /** Nobody may be kept waiting by this disk, at the price of a slower way to it. */
   readonly mayHang?: boolean
   readonly log: Log
@@ -21,11 +25,18 @@ export interface OpenOptions {
 /** Opens a disk as `openDisk` does, or as whoever gives it wants it to be opened. */
 export type DiskOpener = (location: string, options: OpenOptions) => Promise<OpenedDisk>
 
+export interface Reconnection {
+  /** @throws DeviceError when the disk belongs to another server now */
+  confirm: (source: Pick<Device, 'size' | 'read'>) => Promise<void>
+}
+
 export interface OpenedDisk {
   /** Its `close` also releases the lock. */
   readonly device: Device
   /** What is recorded, to recognise the disk again later. */
   readonly identity: { readonly id: string; readonly location: string }
+  /** Of a disk whose connection may be lost: what is asked of a new one before anything is written again on it. */
+  readonly reconnection?: Reconnection
   /** Equal for two ways to open one disk, on this machine, now; a part of a disk continues it after a slash. */
   readonly sameness: string
 }
@@ -74,17 +85,23 @@ export async function openDisk(location: string, options: OpenOptions): Promise<
 }
 
 /** The lock comes first: two servers must not even be connected to one upstream. */
-async function openUpstream(location: string, { readOnly, log }: OpenOptions): Promise<OpenedDisk> {
+async function openUpstream(location: string, options: OpenOptions): Promise<OpenedDisk> {
+  const { readOnly, unlocked, patienceMs, log } = options
   const uri = canonicalUri(location)
-  const unlock = await lockUri(uri, readOnly ? 'shared' : 'exclusive')
+  const unlock = unlocked ? () => Promise.resolve() : await lockUri(uri, readOnly ? 'shared' : 'exclusive')
   try {
-    const upstream = await UpstreamDevice.open(location, { log })
+    const reconnection: Reconnection = { confirm: () => Promise.resolve() }
+    const upstream = await UpstreamDevice.open(location, {
+      log,
+      ...(patienceMs !== undefined && { connectTimeoutMs: patienceMs, reconnectTimeoutMs: patienceMs }),
+      beforeReplay: (source) => reconnection.confirm(source),
+    })
     const device = new LockedDevice(upstream, readOnly, unlock)
     if (!readOnly && upstream.readOnly) {
       await upstream.close()
       throw new Error(`cannot open ${location}: ${READ_ONLY}`)
     }
-    return { device, identity: { id: `nbd:${uri}`, location }, sameness: uri }
+    return { device, identity: { id: `nbd:${uri}`, location }, reconnection, sameness: uri }
   } catch (error) {
     await unlock()
     throw error

@@ -5,7 +5,7 @@
  *
  * The durability order, each step after the one before:
  *   a write is acknowledged > it is in the replay journal > its caller hears of it;
- *   a connection is new > the journal has been replayed on it > anything else is sent;
+ *   a connection is new > the disk is still ours > the journal has been replayed on it > anything else is sent;
  *   a FLUSH is sent > it succeeds > what was in the journal when it was sent leaves.
  * So a server that dies with a volatile cache loses nothing, as long as this process lives.
  *
@@ -20,6 +20,7 @@ import type { NbdBlockSizes } from '../nbd/client-handshake.js'
 import { DEFAULT_REQUESTS_IN_FLIGHT_MAX, NbdClient, type NbdFlags } from '../nbd/client.js'
 import { type NbdUri, parseNbdUri } from '../nbd/uri.js'
 import type { Log } from '../util/log.js'
+import { DeviceError, type Device } from './device.js'
 import { MiB } from '../util/units.js'
 import { type Mutation, sendMutation } from './mutation.js'
 import { ReplayJournal } from './replay-journal.js'
@@ -34,6 +35,11 @@ export interface UpstreamSettings {
   readonly reconnectDelayMs?: number
   readonly reconnectDelayMaxMs?: number
   readonly requestsInFlightMax?: number
+  /**
+   * Asked of each new connection after the first, before anything is written again on it: whether the disk is still ours.
+   * A DeviceError says that it is not, and no request goes there any more.
+   */
+  readonly beforeReplay?: (source: Pick<Device, 'size' | 'read'>) => Promise<void>
   /** Memory for acknowledged writes that are not flushed. At half of it the link flushes by itself. */
   readonly replayBytesMax?: number
 }
@@ -294,6 +300,7 @@ export class UpstreamLink {
       const client = await NbdClient.connect(this.#target, { ...this.#settings, signal })
       this.#candidate = client
       this.#refuseStranger(client)
+      await this.#refuseIfNotOurs(client)
       await this.#replay(client)
       if (signal.aborted) throw new NbdConnectionError('closed')
       this.#candidate = undefined
@@ -323,6 +330,23 @@ export class UpstreamLink {
         this.#lostData('writing acknowledged data again', error)
       }
     })
+  }
+
+  /** @throws UpstreamGoneError when another server has taken the disk over */
+  async #refuseIfNotOurs(client: NbdClient): Promise<void> {
+    const read = async (offset: number, into: Buffer): Promise<void> => {
+      try {
+        await client.read(offset, into)
+      } catch (error) {
+        if (isLoss(error) || !(error instanceof NbdServerError)) throw error
+        throw new DeviceError('EIO', this.#uri, 'read', offset, into.length, { cause: error })
+      }
+    }
+    try {
+      await this.#settings.beforeReplay?.({ size: client.size, read })
+    } catch (error) {
+      throw error instanceof DeviceError ? new UpstreamGoneError(error.message, { cause: error }) : error
+    }
   }
 
   /** @throws UpstreamGoneError when what answers at the URI cannot be the disk that was there before */

@@ -83,6 +83,7 @@ export class DataBlocks {
 
   /** Writes `slot` and those that follow it. @throws DeviceError */
   async write(slot: SlotNumber, content: Buffer): Promise<void> {
+    await this.#pool.confirmOwner(slot)
     const member = this.#pool.memberOf(slot)
     await member.write(member.dataOffset(slot), [content])
   }

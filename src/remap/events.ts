@@ -69,6 +69,8 @@ export interface RemapEvents {
   SPARE_ADDED: { spare: string; uuid: string; 'total-blocks': number }
   SPARE_REMOVED: { spare: string; uuid: string; 'moved-blocks': number }
   SPARE_REMOVAL_FAILED: { spare: string; uuid: string; reason: string; 'remaining-blocks': number }
+  /** Another server has taken the pair over: this one writes nothing any more, and ends. */
+  OWNERSHIP_LOST: { spare: string; reason: string }
   METADATA_REPAIRED: MetadataCopies
   /** They are not what they should be, and could not be rewritten. */
   METADATA_DAMAGED: MetadataCopies

@@ -16,6 +16,7 @@ import {
 } from '../spare/format.js'
 import { hasHeader } from '../spare/header.js'
 import { mainMismatch, takeFingerprint } from '../spare/identity.js'
+import { OwnershipLostError } from '../spare/ownership.js'
 import { SparePool, type Member } from '../spare/pool.js'
 import { Spare } from '../spare/spare.js'
 import { messageOf, RefusedError, UsageError } from '../util/errors.js'
@@ -23,6 +24,7 @@ import { lastBytes } from '../util/last-bytes.js'
 import type { Log } from '../util/log.js'
 import { Drain, DrainError } from './drain.js'
 import type { RemapEventSink } from './events.js'
+import { OwnerWatch } from './owner-watch.js'
 import { findSpares, placeOf, type FoundSpare, type FoundSpares } from './find-spares.js'
 import { SPARE_POLICY_DEFAULT, type ReadPolicy, type SparePolicy } from './policy.js'
 import type { Replica } from './replica.js'
@@ -128,6 +130,8 @@ export interface OpenPairOptions {
   readonly openSpare?: DiskOpener
   /** Take the main for the right one although it does not look like it. */
   readonly acceptMain: boolean
+  /** How often it is looked whether the spares are still ours; without it only before metadata is written. */
+  readonly ownerCheckMs?: number
   readonly emit: RemapEventSink
   readonly log: Log
 }
@@ -164,6 +168,9 @@ export interface Removal {
 
 export class Pair {
   readonly target: RemapTarget
+  /** Resolves when another server has taken the pair over, with the reason: nothing is written any more. */
+  readonly lost: Promise<string>
+  readonly #watch: OwnerWatch | undefined
   readonly #main: OpenedDisk
   readonly #options: OpenPairOptions
   /** The disks of the spares by uuid, to know one again. */
@@ -179,6 +186,29 @@ export class Pair {
       const found = spares[n]
       if (found) this.#disks.set(member.uuid, named(found.disk))
     }
+    this.lost = this.#whenLost()
+    this.#confirmReconnections(spares)
+    const { ownerCheckMs } = options
+    if (ownerCheckMs !== undefined && !target.readOnly) this.#watch = new OwnerWatch(target.pool, ownerCheckMs)
+  }
+
+  #whenLost(): Promise<string> {
+    const { target } = this
+    const { emit } = this.#options
+    return new Promise((resolve) => {
+      target.pool.onLost((spare, reason) => {
+        target.fence()
+        emit('OWNERSHIP_LOST', { spare, reason })
+        resolve(`spare ${spare} belongs to another server now: ${reason}`)
+      })
+    })
+  }
+
+  /** What was not flushed before a connection broke must not be written over what another server has written since. */
+  #confirmReconnections(spares: readonly FoundSpare[]): void {
+    const { pool } = this.target
+    for (const [n, member] of pool.members.entries()) confirmReconnection(member, spares[n]?.disk)
+    if (this.#main.reconnection) this.#main.reconnection.confirm = () => pool.examineOwner()
   }
 
   /**
@@ -196,7 +226,7 @@ export class Pair {
       return await Pair.#openWith(main, found, options)
     } catch (error) {
       for (const { disk, isOurs } of found.members) if (isOurs) await disk.device.close()
-      throw error
+      throw error instanceof OwnershipLostError ? new RefusedError(error.message, { cause: error }) : error
     }
   }
 
@@ -206,17 +236,19 @@ export class Pair {
       named(main),
       found.members.map(({ disk }) => named(disk)),
     )
-    const pool = await SparePool.open(found.members, found.record, log)
+    let pool = await SparePool.open(found.members, found.record, log)
     for (const { spare } of pool.members) spare.refuseIfLost()
     const identity = await identify(main)
     const mismatch = mainMismatch(recordedMain(pool), { ...identity, size: main.device.size })
     if (mismatch) acceptOrRefuse(main, pool, mismatch, options)
-    const target = new RemapTarget({ ...options, spares, main: main.device, pool })
     if (!main.device.readOnly) {
+      const mayBeInUse = !pool.isClean && found.members.some(({ disk }) => disk.reconnection !== undefined)
       await pool.takeOver({ ...identity, fingerprint: [] })
-      await target.settle()
       for (const { spare } of pool.members) reportRepairs(spare, emit, log)
+      if (mayBeInUse) pool = await pool.reread()
     }
+    const target = new RemapTarget({ ...options, spares, main: main.device, pool })
+    if (!main.device.readOnly) await target.settle()
     for (const { candidate, why } of found.leftOut) await leaveOut(candidate, why, log)
     return new Pair(target, main, found.members, options)
   }
@@ -242,6 +274,7 @@ export class Pair {
       this.#refuseMember(named(disk))
       const member = await pool.add(disk.device, placeOf(disk), force)
       this.#disks.set(member.uuid, named(disk))
+      confirmReconnection(member, disk)
       this.target.poolChanged()
       const blocks = member.spare.geometry.slots
       log.info(`spare ${member.name} (${member.uuid}) is in the pool now: ${blocks} blocks`)
@@ -304,6 +337,7 @@ export class Pair {
     const { target } = this
     this.#isClosing = true
     try {
+      await this.#watch?.stop()
       await Promise.all([this.#stopRemovals(), target.relocations.stop(), target.pool.settled()])
       if (!target.readOnly) {
         await target.flush()
@@ -336,6 +370,13 @@ export class Pair {
         throw new RefusedError(`${disk.name} is a spare of this pool already`)
     }
     refuseOverlaps(named(this.#main), [...this.#disks.values(), disk])
+  }
+}
+
+function confirmReconnection({ spare }: Member, disk: OpenedDisk | undefined): void {
+  if (!disk?.reconnection) return
+  disk.reconnection.confirm = async (source) => {
+    await spare.examineOwner(source)
   }
 }
 

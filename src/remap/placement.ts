@@ -1,6 +1,7 @@
 /**
  * Gives blocks a new place on the spare. Durability order (promise P4), which nothing here may change:
  *
+ *   0. the spare is still ours: where this server sees a free block, another one may have put something
  *   1. the content is written to a free spare block
  *   2. `Spare.commit`: spare data flushed, then the slot written and flushed in each copy
  *   3. the table is told; from now on requests go to the spare
@@ -78,6 +79,8 @@ export interface PlacementOptions {
 class Attempt {
   /** Spare blocks that could not be written. */
   readonly badSlots: SlotNumber[] = []
+  /** Spares that were ours a moment ago. */
+  readonly confirmed = new Set<Member>()
   /** Spares that are not asked any more. */
   readonly avoided = new Set<Member>()
   /** Nobody wants an event for each. */
@@ -152,6 +155,7 @@ export class Placement {
 
   /** @returns those that need another place */
   async #placeSome(remaps: readonly NewRemap[], attempt: Attempt): Promise<NewRemap[]> {
+    attempt.confirmed.clear()
     const placed: Placed[] = []
     const pacer = new Pacer()
     try {
@@ -279,6 +283,8 @@ export class Placement {
       if (!remap.content) return slot
       const member = this.#pool.memberOf(slot)
       try {
+        if (!attempt.confirmed.has(member)) await member.spare.confirmOwner()
+        attempt.confirmed.add(member)
         // The commit flushes it.
         await member.spare.device.write(member.dataOffset(slot), remap.content)
         return slot

@@ -11,6 +11,7 @@ import {
   type BlockSizes,
   type Completion,
   type Device,
+  type DeviceErrorCode,
   type DeviceOperation,
   type WriteOptions,
   type ZeroOptions,
@@ -74,6 +75,7 @@ export class RemapTarget implements Device {
   readonly #placements: StatePlacements
   readonly #log: Log
   readonly #superseded: SlotNumber[] = []
+  #isFenced = false
 
   constructor(options: RemapTargetOptions) {
     const { main, pool, spares, log } = options
@@ -126,6 +128,7 @@ export class RemapTarget implements Device {
     const { length } = into
     assertInside(this, offset, length)
     if (length === 0) return undefined
+    if (this.#isFenced) return this.#refuse('ESHUTDOWN', 'read', offset, length)
     this.statistics.reads++
     this.statistics.bytesRead += length
     lap.ms = 0
@@ -139,7 +142,7 @@ export class RemapTarget implements Device {
     const length = chunksLength(chunks)
     assertInside(this, offset, length)
     if (length === 0) return undefined
-    if (this.readOnly) return this.#refuseReadOnly('write', offset, length)
+    if (this.#mayNotWrite) return this.#refuseWrite('write', offset, length)
     this.statistics.writes++
     this.statistics.bytesWritten += length
     lap.ms = 0
@@ -153,6 +156,7 @@ export class RemapTarget implements Device {
   /** What goes wrong is left to `read` and `write`. */
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
+    if (this.#isFenced) return false
     const { statistics } = this
     // Counted first: the disk may hang.
     statistics.reads++
@@ -169,7 +173,7 @@ export class RemapTarget implements Device {
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
-    if (this.readOnly || this.placement.inDoubt.size > 0) return false
+    if (this.#mayNotWrite || this.placement.inDoubt.size > 0) return false
     const { statistics } = this
     statistics.writes++
     statistics.bytesWritten += length
@@ -183,7 +187,17 @@ export class RemapTarget implements Device {
     return false
   }
 
+  /** From now on nothing is read and nothing is written: the disks belong to another server. */
+  fence(): void {
+    this.#isFenced = true
+  }
+
+  get #mayNotWrite(): boolean {
+    return this.#isFenced || this.readOnly
+  }
+
   flush(): Completion {
+    if (this.#isFenced) return this.#refuse('ESHUTDOWN', 'flush', 0, 0)
     this.statistics.flushes++
     lap.ms = 0
     return this.#timed('flush', this.#counted(this.#flush()))
@@ -198,7 +212,7 @@ export class RemapTarget implements Device {
   trim(offset: number, length: number, options?: WriteOptions): Completion {
     assertInside(this, offset, length)
     if (length === 0) return undefined
-    if (this.readOnly) return this.#refuseReadOnly('trim', offset, length)
+    if (this.#mayNotWrite) return this.#refuseWrite('trim', offset, length)
     this.statistics.trims++
     lap.ms = 0
     const trim = (): Promise<void> =>
@@ -209,7 +223,7 @@ export class RemapTarget implements Device {
   writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
     assertInside(this, offset, length)
     if (length === 0) return undefined
-    if (this.readOnly) return this.#refuseReadOnly('write-zeroes', offset, length)
+    if (this.#mayNotWrite) return this.#refuseWrite('write-zeroes', offset, length)
     this.statistics.writeZeroes++
     lap.ms = 0
     const write = (): Promise<void> => this.#writeZeroes(offset, length, options ?? {})
@@ -609,8 +623,12 @@ export class RemapTarget implements Device {
   }
 
   /** A read-only disk fails writes with an error that would otherwise pass for that of a bad block. */
-  #refuseReadOnly(operation: DeviceOperation, offset: number, length: number): Promise<never> {
-    return Promise.reject(new DeviceError('EPERM', this.name, operation, offset, length))
+  #refuseWrite(operation: DeviceOperation, offset: number, length: number): Promise<never> {
+    return this.#refuse(this.#isFenced ? 'ESHUTDOWN' : 'EPERM', operation, offset, length)
+  }
+
+  #refuse(code: DeviceErrorCode, operation: DeviceOperation, offset: number, length: number): Promise<never> {
+    return Promise.reject(new DeviceError(code, this.name, operation, offset, length))
   }
 
   /** Writes into blocks whose metadata is in doubt would be hidden, or not, after the next start. @throws DeviceError */

@@ -37,7 +37,10 @@ export type HeaderChoice =
 
 const refused = (reason: string): HeaderChoice => ({ kind: 'refused', reason })
 
-/** The newest valid copy wins; copies that contradict each other are refused rather than guessed at. */
+/**
+ * The newest valid copy wins; copies that contradict each other are refused rather than guessed at. Two servers that
+ * started at the same moment may have left a mixture: then the one counts that has not given way to the other.
+ */
 export function chooseHeader(copies: readonly HeaderCopy[]): HeaderChoice {
   const unknown = copies.find((copy) => copy.kind === 'unknown-version')
   if (unknown) {
@@ -48,10 +51,9 @@ export function chooseHeader(copies: readonly HeaderCopy[]): HeaderChoice {
   const valid = copies.flatMap((copy) => (copy.kind === 'valid' ? [copy.header] : []))
   const [first] = valid
   if (!first) return noneValid(copies)
-  const newest = valid.reduce((best, header) => (header.sequence > best.sequence ? header : best), first)
+  const newest = valid.reduce((best, header) => (compareAge(header, best) > 0 ? header : best), first)
   const contradiction = valid.some(
-    (header) =>
-      !header.uuid.equals(newest.uuid) || (header.sequence === newest.sequence && !sameContent(header, newest)),
+    (header) => !header.uuid.equals(newest.uuid) || (compareAge(header, newest) === 0 && !sameContent(header, newest)),
   )
   if (contradiction) return refused('its header copies contradict each other, so none of them can be believed')
   return { kind: 'chosen', header: newest, bad: copies.flatMap((copy, n) => badCopy(copy, n, newest)) }
@@ -64,6 +66,12 @@ function noneValid(copies: readonly HeaderCopy[]): HeaderChoice {
     `none of its ${copies.length} header copies is intact (${reasons.join('; ')}), and without them its remaps are not known; restore it from a copy`,
   )
 }
+
+/** Above 0: `a` is in force. Of the headers of two servers that started at the same moment it is as in `ownership.ts`. */
+const compareAge = (a: Header, b: Header): number =>
+  a.sequence - b.sequence || (a.ownerEpoch === b.ownerEpoch ? Buffer.compare(ownerOf(a), ownerOf(b)) : 0)
+const ownerOf = ({ notes }: Header): Buffer => notes.owner ?? NOBODY
+const NOBODY = Buffer.alloc(0)
 
 const sameContent = (a: Header, b: Header): boolean => encodeHeader(a, 0).equals(encodeHeader(b, 0))
 
@@ -80,7 +88,7 @@ export function unlike(copies: readonly HeaderCopy[], header: Header): BadCopy[]
 
 function badCopy(copy: HeaderCopy, number: number, newest: Header): BadCopy[] {
   if (copy.kind === 'valid') {
-    if (copy.header.sequence === newest.sequence) return []
+    if (compareAge(copy.header, newest) === 0) return []
     return [{ copy: number, reason: `stale (sequence ${copy.header.sequence}, newest is ${newest.sequence})` }]
   }
   return [{ copy: number, reason: 'reason' in copy ? copy.reason : 'no header' }]

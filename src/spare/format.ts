@@ -140,6 +140,8 @@ export interface HeaderNotes {
   readonly createdAt: string
   readonly pool: PoolRecord
   readonly slotTable?: SlotTableRecord
+  /** Drawn by the server that took the spare over last: see `ownership.ts`. */
+  readonly owner?: Buffer
   /** What scrub and replica remember from one start to the next: see `remap/healing-notes.ts`. */
   readonly healing?: unknown
   /** What was counted since the pair was formatted: see `remap/lifetime.ts`. */
@@ -266,7 +268,8 @@ function decodeNotes(page: Buffer, version: number, uuid: Buffer): HeaderNotes |
     const notes: unknown = unpackNotes(page.subarray(H.notes, H.notes + length))
     if (!isNotes(notes)) return undefined
     if (version === 1) return { ...notes, pool: poolOfOne({ uuid, location: '' }) }
-    return isPoolRecord(notes.pool) ? { ...notes, pool: copyOf(notes.pool) } : undefined
+    if (!isPoolRecord(notes.pool)) return undefined
+    return { ...notes, pool: copyOf(notes.pool), ...(notes.owner && { owner: Buffer.from(notes.owner) }) }
   } catch {
     return undefined
   }
@@ -288,6 +291,8 @@ function isNotes(value: unknown): value is HeaderNotes {
   if (typeof main?.['id'] !== 'string' || typeof main['location'] !== 'string') return false
   const fingerprint = main['fingerprint']
   if (!Array.isArray(fingerprint) || !fingerprint.every((crc) => typeof crc === 'number')) return false
+  const { owner } = value as Readonly<Record<string, unknown>>
+  if (owner !== undefined && !(owner instanceof Uint8Array)) return false
   return !('slotTable' in (value as object)) || isSlotTableRecord((value as Record<string, unknown>)['slotTable'])
 }
 

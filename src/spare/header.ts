@@ -15,6 +15,9 @@ import type { Log } from '../util/log.js'
 import { badFirst, chooseHeader, type HeaderChoice, type HeaderCopy } from './choose.js'
 import { decodeHeader, encodeHeader, HEADER_OFFSETS, HEADER_SIZE, type Header } from './format.js'
 
+/** Where headers are read from: a disk, or another way to it. */
+export type HeaderSource = Pick<Device, 'size' | 'read'>
+
 /** Reads all copies and chooses. Unreadable copies count as damaged ones. */
 export const readHeader = async (device: Device): Promise<HeaderChoice> => chooseHeader(await readCopies(device))
 
@@ -24,13 +27,13 @@ export async function hasHeader(device: Device): Promise<boolean> {
   return copies.some((copy) => copy.kind !== 'absent' && copy.kind !== 'unreadable')
 }
 
-export async function readCopies(device: Device): Promise<HeaderCopy[]> {
+export async function readCopies(device: HeaderSource): Promise<HeaderCopy[]> {
   const copies: HeaderCopy[] = []
   for (const [copy, offset] of HEADER_OFFSETS.entries()) copies.push(await readCopy(device, copy, offset))
   return copies
 }
 
-async function readCopy(device: Device, copy: number, offset: number): Promise<HeaderCopy> {
+async function readCopy(device: HeaderSource, copy: number, offset: number): Promise<HeaderCopy> {
   if (offset + HEADER_SIZE > device.size) return { kind: 'absent' }
   const page = Buffer.alloc(HEADER_SIZE)
   try {
@@ -42,9 +45,12 @@ async function readCopy(device: Device, copy: number, offset: number): Promise<H
   return decodeHeader(page, copy)
 }
 
+export const encodeCopies = (header: Header): Buffer[] => HEADER_OFFSETS.map((_, copy) => encodeHeader(header, copy))
+
 /**
  * Writes `header` to all copies, one at a time.
  * @param bad numbers of copies that are not intact
+ * @param pages the header as `encodeCopies` gives it
  * @returns how many copies were written
  * @throws DeviceError when not a single copy could be written, or when one is late, or cannot be flushed
  */
@@ -53,12 +59,13 @@ export async function writeHeader(
   header: Header,
   log: Log,
   bad: readonly number[] = [],
+  pages: readonly Buffer[] = encodeCopies(header),
 ): Promise<number> {
   let written = 0
   let failure: unknown
   for (const copy of badFirst(HEADER_OFFSETS.length, bad)) {
     try {
-      await device.write(HEADER_OFFSETS[copy] ?? 0, [encodeHeader(header, copy)])
+      await device.write(HEADER_OFFSETS[copy] ?? 0, pages.slice(copy, copy + 1))
       await device.flush()
       written++
     } catch (error) {

@@ -11,6 +11,7 @@
  * One member that knows is enough: no set of spares without it is accepted, and with it the newer list is in force.
  */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
 import { DeviceError, type Completion, type Device, type WriteOptions } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import { messageOf, RefusedError } from '../util/errors.js'
@@ -28,6 +29,7 @@ import {
   type Slot,
 } from './format.js'
 import { changed, uuidText } from './membership.js'
+import { newOwner } from './ownership.js'
 import { SlotRecords } from './slot-records.js'
 import type { SlotUpdate } from './slots.js'
 import { Spare, type BelievedHeader } from './spare.js'
@@ -37,6 +39,9 @@ const REMOVED_MAX = 4
 /** What a header has room for: all locations of members together, in bytes. */
 const LOCATIONS_LENGTH_MAX = 1600
 const LOCATION_LENGTH_MAX = 512
+/** A server that looked just before another took its spares over is given so long to finish what it had begun. */
+const LAST_WRITES_MS = 200
+const NOBODY = Buffer.alloc(0)
 
 /** A spare that was found to be a member. */
 export interface PoolSpare extends BelievedHeader {
@@ -153,6 +158,9 @@ export class SparePool {
   /** What every update of a header notes of the lifetime of the pair. */
   lifetime: () => unknown = () => undefined
   #record: PoolRecord
+  /** Drawn when the spares were taken over. */
+  #owner: Buffer | undefined
+  #tellLost: (spare: string, reason: string) => void = () => undefined
   /** Changes of membership come one after the other. */
   #changing: Promise<void> = Promise.resolve()
 
@@ -313,6 +321,11 @@ export class SparePool {
     })
   }
 
+  /** Whether the spare with this slot is still ours: before a block is written that nothing stands in yet. @throws OwnershipLostError */
+  confirmOwner(slot: SlotNumber): Promise<void> {
+    return this.memberOf(slot).spare.confirmOwner()
+  }
+
   /** Makes everything written to data blocks durable. @throws DeviceError */
   async flush(): Promise<void> {
     const outcomes = await Promise.allSettled(this.#members.map((member) => member.flush()))
@@ -356,10 +369,17 @@ export class SparePool {
 
   /**
    * Repairs damaged copies and takes ownership of all members, see `membership.ts` for why in this order.
-   * @throws RefusedError when a slot page has no intact copy; DeviceError when nothing can be written
+   * @throws RefusedError when a slot page has no intact copy; DeviceError when nothing can be written; OwnershipLostError
    */
   async takeOver(main: MainIdentity): Promise<void> {
     for (const { spare } of this.#members) spare.refuseIfLost()
+    for (const { spare } of this.#members) await spare.refuseIfChanged()
+    this.#owner = newOwner()
+    await this.#raiseEpoch(main, this.#owner)
+    await this.examineOwner()
+  }
+
+  async #raiseEpoch(main: MainIdentity, owner: Buffer): Promise<void> {
     for (const { spare } of this.#members) await spare.repairSlots()
     const isAlone = this.#members.length === 1
     const newest = Math.max(...this.#members.map(({ spare }) => spare.header.ownerEpoch))
@@ -368,11 +388,46 @@ export class SparePool {
       if (spare.header.ownerEpoch < newest) await spare.update({ ownerEpoch: newest, pool: this.#record })
     }
     for (const { spare } of this.#members) {
-      await spare.update({ ownerEpoch: newest + 1, clean: false, main, pool: this.#record })
+      await spare.update({ ownerEpoch: newest + 1, owner, clean: false, main, pool: this.#record })
     }
     if (isAlone) return
     this.#record = { ...this.#record, opening: false }
     for (const { spare } of this.#members) await spare.update({ pool: this.#record })
+  }
+
+  /**
+   * Reads everything anew after `takeOver`. A server that had the spares until then may have gone on writing while they
+   * were being read, and has noticed by now that they are not its own any more.
+   * @throws RefusedError, OwnershipLostError
+   */
+  async reread(): Promise<SparePool> {
+    await pause(LAST_WRITES_MS)
+    const spares: PoolSpare[] = []
+    for (const { spare, location } of this.#members)
+      spares.push({ ...(await Spare.identify(spare.device)), device: spare.device, location })
+    const pool = await SparePool.open(spares, this.#record, this.#log)
+    pool.#owner = this.#owner
+    for (const { spare } of pool.#members) await spare.adopt(this.#owner ?? NOBODY)
+    return pool
+  }
+
+  /** @param tell what is called, once for each spare, when another server has taken it over */
+  onLost(tell: (spare: string, reason: string) => void): void {
+    this.#tellLost = tell
+    for (const { spare } of this.#members) this.#watch(spare)
+  }
+
+  #watch(spare: Spare): void {
+    spare.onLost = (reason) => {
+      this.#tellLost(spare.device.name, reason)
+    }
+  }
+
+  /** Whether all spares are still ours. @throws OwnershipLostError, DeviceError */
+  async examineOwner(): Promise<void> {
+    for (const { spare } of this.#members) {
+      while ((await spare.examineOwner()) === 'contested') await spare.update({})
+    }
   }
 
   /** Records a clean stop, with what the main looked like. @throws DeviceError */
@@ -399,7 +454,9 @@ export class SparePool {
       await Spare.format(device, { ...options, pool: { ...record, standing: 'joining' } }, this.#log)
       const member = await this.#load({ ...(await Spare.identify(device)), device, location })
       await this.#tell(this.#members, record)
-      await member.spare.update({ clean: false, pool: record, healing: this.healing })
+      const owner = this.#owner && { owner: this.#owner }
+      await member.spare.update({ clean: false, pool: record, healing: this.healing, ...owner })
+      this.#watch(member.spare)
       this.#members = [...this.#members, member]
       return member
     })

@@ -3,9 +3,10 @@
  * made that go to the disk, and is changed by commits only. Durability order of a commit (promise P4):
  *
  *   1. flush                     the data blocks that the new slots point to are durable
- *   2. write pages, copy 0; flush
- *   3. write pages, copy 1; flush
- *   4. resolve                   the caller inserts into the remap table and answers the guest
+ *   2. confirm                   no other server has taken the spare over
+ *   3. write pages, copy 0; flush
+ *   4. write pages, copy 1; flush
+ *   5. resolve                   the caller inserts into the remap table and answers the guest
  *
  * Commits that arrive while one is under way share the next one's pages and flushes. The second copy is never begun
  * while the first is in flight, so a crash leaves one whole.
@@ -18,7 +19,7 @@
  * touched: it is tried first when the page changes again, and when that is late, too, the commit fails.
  */
 import { DeadlineError } from '../device/deadline.js'
-import { DeviceError, type Device } from '../device/device.js'
+import { DeviceError, type Completion, type Device } from '../device/device.js'
 import { assert } from '../util/assert.js'
 import type { Log } from '../util/log.js'
 import { mainBlock, slotNumber, type SlotNumber } from '../util/units.js'
@@ -87,6 +88,8 @@ interface Commit {
 export interface TableHeader {
   /** Of the newest header that is durable. */
   readonly sequence: number
+  /** Whether the spare is still ours. @throws OwnershipLostError */
+  confirm(): Completion
   /** Writes the header anew, with what `record` says now. @throws DeviceError */
   save(): Promise<void>
 }
@@ -115,7 +118,7 @@ export class SlotTable {
   /** Sequence numbers of pages whose sequence number in memory may be ahead of the disk. */
   readonly #durable = new Map<number, number>()
   /** Set by the owner of the header; until then there is none that could know of anything. */
-  header: TableHeader = { sequence: 0, save: () => Promise.resolve() }
+  header: TableHeader = { sequence: 0, confirm: () => undefined, save: () => Promise.resolve() }
   /** Pages, by copy, that were given up while they were written, and may still be on their way. */
   readonly #late: readonly Set<number>[] = COPIES.map(() => new Set<number>())
   #stale = new StaleCopies()
@@ -235,6 +238,7 @@ export class SlotTable {
    */
   async repair(findings: readonly PageFinding[]): Promise<void> {
     const repairable = findings.filter(({ lost }) => !lost)
+    await this.header.confirm()
     for (const copy of COPIES) {
       const isBad = ({ bad }: PageFinding): boolean => bad.some((entry) => entry.copy === copy)
       const pages = repairable.filter(isBad).map(({ page }) => ({
@@ -399,6 +403,7 @@ export class SlotTable {
 
   /** Writes one copy of all these pages, flushes, then the other, and flushes again. */
   async #writePages(numbers: readonly number[]): Promise<void> {
+    await this.header.confirm()
     const pages = numbers.map((number) => ({ number, sequence: this.#sequence(number) + 1 }))
     for (const { number, sequence } of pages) {
       this.#sequences[number] = sequence

@@ -19,6 +19,7 @@ import {
   FORMAT_VERSION,
   HEADER_AREA_SIZE,
   HEADER_OFFSETS,
+  HEADER_SIZE,
   layOut,
   looksLikePage,
   PAGE_SIZE,
@@ -32,7 +33,16 @@ import {
   type MainIdentity,
   type PoolRecord,
 } from './format.js'
-import { hasHeader, readCopies, readHeader, wipeHeaders, writeHeader } from './header.js'
+import {
+  encodeCopies,
+  hasHeader,
+  readCopies,
+  readHeader,
+  wipeHeaders,
+  writeHeader,
+  type HeaderSource,
+} from './header.js'
+import { judgeOwner, newOwner, OwnershipLostError, type OwnerVerdict } from './ownership.js'
 import type { SlotRecords } from './slot-records.js'
 import { addSlot, SlotTable, type PageFinding, type SlotCounts, type SlotKind, type SlotUpdate } from './slots.js'
 
@@ -55,6 +65,8 @@ export interface FormatOptions {
 /** What the headers say from the next update on; the rest stays. */
 export interface HeaderChange {
   readonly ownerEpoch?: number
+  /** With it the spare is ours, and it is looked whether it still is before anything else is written. */
+  readonly owner?: Buffer
   readonly clean?: boolean
   readonly initialisedPages?: number
   readonly main?: MainIdentity
@@ -97,6 +109,13 @@ export class Spare {
   #badCopies: readonly number[]
   #initialising: Promise<void> = Promise.resolve()
   #updating: Promise<void> = Promise.resolve()
+  /** The header copies as they were written last; empty: the spare is not ours. */
+  #written: readonly Buffer[] = []
+  /** Which copy is looked at next: each in its turn. */
+  #nextCopy = 0
+  #lost: OwnershipLostError | undefined
+  /** Told once when another server has taken the spare over. */
+  onLost: (reason: string) => void = () => undefined
 
   private constructor(device: Device, header: Header, slots: SlotTable, findings: OpenFindings, log: Log) {
     this.device = device
@@ -109,7 +128,7 @@ export class Spare {
     this.#counts = slots.count()
     const used = this.#counts.remapped + this.#counts.retired
     this.#allocator = new Allocator(header.geometry.slots, used, (number) => slots.state(number))
-    slots.header = { sequence: header.sequence, save: () => this.update({}) }
+    slots.header = { sequence: header.sequence, confirm: () => this.confirmOwner(), save: () => this.update({}) }
   }
 
   /**
@@ -196,7 +215,71 @@ export class Spare {
    */
   async takeOver(main: MainIdentity, change: HeaderChange = {}): Promise<void> {
     await this.repairSlots()
-    await this.update({ ownerEpoch: this.#header.ownerEpoch + 1, clean: false, main, ...change })
+    await this.update({ ownerEpoch: this.#header.ownerEpoch + 1, owner: newOwner(), clean: false, main, ...change })
+  }
+
+  /** It was taken over by us, and has been opened again. @throws OwnershipLostError */
+  async adopt(owner: Buffer): Promise<void> {
+    if (!this.#header.notes.owner?.equals(owner)) throw new OwnershipLostError(this.device.name, 'it was taken over')
+    this.#written = encodeCopies(this.#header)
+    await this.repairSlots()
+    await this.update({})
+  }
+
+  /** That nobody has taken the spare over since it was opened; before it is taken over. @throws RefusedError */
+  async refuseIfChanged(): Promise<void> {
+    const { uuid, sequence } = this.#header
+    const headers = (await readCopies(this.device)).flatMap((copy) => (copy.kind === 'valid' ? [copy.header] : []))
+    if (headers.every((header) => header.uuid.equals(uuid) && header.sequence <= sequence)) return
+    throw new RefusedError(
+      `spare ${this.device.name} was taken over by another server while it was being opened: stop the other one first`,
+    )
+  }
+
+  /**
+   * Looks at one copy of the header, in the path of every change of the metadata. A server that takes the spare over
+   * writes all copies before it uses anything.
+   * @throws OwnershipLostError
+   */
+  async confirmOwner(): Promise<void> {
+    // One that gives way sees it by our writing the header again.
+    while ((await this.#glance()) === 'contested') await this.update({})
+  }
+
+  async #glance(): Promise<OwnerVerdict['kind']> {
+    if (this.#lost) throw this.#lost
+    const copy = this.#nextCopy
+    const expected = this.#written[copy]
+    if (expected === undefined) return 'ours'
+    this.#nextCopy = (copy + 1) % HEADER_OFFSETS.length
+    const page = Buffer.allocUnsafe(HEADER_SIZE)
+    try {
+      await this.device.read(HEADER_OFFSETS[copy] ?? 0, page)
+    } catch {
+      // What cannot be read says nothing: the other copies do.
+    }
+    return page.equals(expected) ? 'ours' : this.examineOwner()
+  }
+
+  /**
+   * Looks at all copies of the header.
+   * @param source another way to read the spare
+   * @throws OwnershipLostError
+   */
+  async examineOwner(source: HeaderSource = this.device): Promise<OwnerVerdict['kind']> {
+    const { owner } = this.#header.notes
+    if (this.#lost) throw this.#lost
+    if (this.#written.length === 0 || owner === undefined) return 'ours'
+    const mine = { uuid: this.#header.uuid, epoch: this.#header.ownerEpoch, owner }
+    const verdict = judgeOwner(mine, await readCopies(source))
+    if (verdict.kind !== 'lost') return verdict.kind
+    this.#lost ??= this.#loseTo(verdict.reason)
+    throw this.#lost
+  }
+
+  #loseTo(reason: string): OwnershipLostError {
+    this.onLost(reason)
+    return new OwnershipLostError(this.device.name, reason)
   }
 
   /** Rewrites what opening found damaged in the slot table. @throws RefusedError, DeviceError */
@@ -326,26 +409,31 @@ export class Spare {
   /** Rewrites all header copies, after the updates before this one. @throws DeviceError; RangeError when it does not fit */
   update(change: HeaderChange | ((notes: HeaderNotes) => HeaderChange)): Promise<void> {
     const step = this.#updating.then(async () => {
+      await this.#glance()
       const { notes: before } = this.#header
-      const { main, pool, healing = before.healing, ...fields } = change instanceof Function ? change(before) : change
+      const asked = change instanceof Function ? change(before) : change
+      const { main, pool, owner, healing = before.healing, ...fields } = asked
       const lifetime = this.lifetime()
       const notes = {
         ...before,
         ...(main && { main }),
         ...(pool && { pool }),
+        ...(owner && { owner }),
         ...(healing !== undefined && { healing }),
         ...(lifetime !== undefined && { lifetime }),
       }
       const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: ++this.#sequence }
       const slotTable = this.slots.record(next.initialisedPages)
       const header = { ...next, notes: { ...notes, slotTable } }
-      await writeHeader(this.device, header, this.#log, this.#badCopies).catch((error: unknown) => {
+      const pages = encodeCopies(header)
+      await writeHeader(this.device, header, this.#log, this.#badCopies, pages).catch((error: unknown) => {
         // It is tried first until it is answered.
         if (isLateWrite(error)) this.#badCopies = [HEADER_OFFSETS.indexOf(error.offset)]
         throw error
       })
       this.#badCopies = []
       this.#header = header
+      if (owner !== undefined || this.#written.length > 0) this.#written = pages
       this.slots.header = { ...this.slots.header, sequence: header.sequence }
     })
     this.#updating = step.catch(() => undefined)

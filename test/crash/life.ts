@@ -149,6 +149,9 @@ export class Life {
         this.#machine.changeServer()
         await this.#open()
         break
+      case 'take-over':
+        await this.#takeOver(step.block)
+        break
       case 'cut':
         await this.#dieWithin(step.within, step.after)
         await this.#cut(step.seed)
@@ -156,6 +159,20 @@ export class Life {
       default:
         await this.#request(step)
     }
+  }
+
+  /** The server that was there before must notice, and write nothing to the spare. */
+  async #takeOver(block: number): Promise<void> {
+    const { target: old } = this.#pair
+    this.#machine.addServer()
+    await this.#open()
+    const { blockSize } = this.#shape
+    const before = new Map(this.#machine.images.spare)
+    const failed = await fails(old.write(block * blockSize, [Buffer.alloc(blockSize, 0xee)]))
+    if (!failed) throw new BrokenPromise('a server that has lost its pair acknowledged a write')
+    const after = this.#machine.images.spare
+    const isSame = before.size === after.size && [...before].every(([sector, content]) => after.get(sector) === content)
+    if (!isSame) throw new BrokenPromise('a server that has lost its pair wrote to the spare')
   }
 
   #blockWrite(block: number): Request {

@@ -89,6 +89,13 @@ export class Machine {
     this.#disks = this.#withFaults(rules)
   }
 
+  /** The disks as one more server finds them, of which the first one knows nothing. */
+  addServer(): void {
+    const { rules } = this
+    this.#simulated = forEachDisk((name) => this.#simulated[name].shared())
+    this.#disks = this.#withFaults(rules)
+  }
+
   isMetadata(disk: DiskName, offset: number): boolean {
     if (disk === 'main') return false
     const { dataOffset, slots, blockSize } = this.#geometries[disk]

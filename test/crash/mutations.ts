@@ -202,6 +202,20 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
   },
   {
+    name: 'a server does not look whether the spare is still its own',
+    file: 'spare/spare.js',
+    from: 'return page.equals(expected) ?',
+    to: 'return true ?',
+    history: [mainFault, writes, { ...mainFault, sector: 2 }, { do: 'take-over', block: 1 }],
+  },
+  {
+    name: 'a spare block is written before it is looked whether the spare is still its own',
+    file: 'remap/placement.js',
+    from: 'await member.spare.confirmOwner();',
+    to: '',
+    history: [mainFault, writes, { ...mainFault, sector: 2 }, { do: 'take-over', block: 1 }],
+  },
+  {
     name: 'a slot is freed before what it held is durable on main',
     file: 'remap/remap-remove.js',
     from: 'await this.#parts.main.flush();',

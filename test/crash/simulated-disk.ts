@@ -112,6 +112,13 @@ export class SimulatedDisk implements Device {
     return next
   }
 
+  /** The same disk for one more server, while this one lives on. */
+  shared(): SimulatedDisk {
+    const next = this.reopened()
+    this.#isDead = false
+    return next
+  }
+
   async read(offset: number, into: Buffer): Promise<void> {
     assertInside(this, offset, into.length)
     await this.#turns()

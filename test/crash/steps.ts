@@ -69,6 +69,8 @@ export type Step =
   | { readonly do: 'kill'; readonly within?: Request; readonly after: number }
   /** The same between requests, and one copy of every structure decays meanwhile. */
   | { readonly do: 'decay' }
+  /** Another server takes the pair over while this one runs, which then has a write for a block that main cannot take. */
+  | { readonly do: 'take-over'; readonly block: number }
   /** A power cut; `seed` says what survives it. */
   | { readonly do: 'cut'; readonly within?: Request; readonly after: number; readonly seed: number }
 

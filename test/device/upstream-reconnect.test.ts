@@ -1,5 +1,5 @@
 import { createServer } from 'node:net'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { DeviceError } from '../../src/device/device.js'
@@ -377,4 +377,28 @@ void t.test('closing is not held up by a replay that never ends', async (t) => {
   await replayed
   await device.close()
   t.equal(await read, 'ENODEV')
+})
+
+void t.test('nothing is written again on a disk that belongs to another server by now', async (t) => {
+  const path = await imageFile(t, 1 * MiB)
+  const server = await startNbdkit(t, 'file', path)
+  const device = await openDevice(t, server.uri, {
+    beforeReplay: async (source) => {
+      const mark = Buffer.alloc(BLOCK)
+      await source.read(0, mark)
+      if (mark.some((byte) => byte !== 0)) throw new DeviceError('ESHUTDOWN', server.uri, 'write', 0, 0)
+    },
+  })
+  await device.write(BLOCK, [Buffer.alloc(BLOCK, 1)])
+  await server.kill()
+  await server.start()
+  t.same(await readAt(device, BLOCK, BLOCK), Buffer.alloc(BLOCK, 1), 'its own disk is used again')
+  await device.write(2 * BLOCK, [Buffer.alloc(BLOCK, 2)])
+  await server.kill()
+  const others = Buffer.alloc(1 * MiB, 9)
+  await writeFile(path, others)
+  await server.start()
+  t.equal(await codeOf(device.write(3 * BLOCK, [Buffer.alloc(BLOCK, 3)])), 'ENODEV')
+  t.equal(await codeOf(readAt(device, 0, BLOCK)), 'ENODEV')
+  t.ok((await readFile(path)).equals(others), 'neither what was not flushed nor what is new was written')
 })

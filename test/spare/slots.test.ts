@@ -111,7 +111,7 @@ void t.test(
       device.log.push(`header ${JSON.stringify(table.record(4).staleCopies)}`)
       return Promise.resolve()
     }
-    table.header = { sequence: 1, save }
+    table.header = { confirm: () => undefined, sequence: 1, save }
     faults.add({ operations: ['write'], start: TABLE_1, end: TABLE_1 + PAGE_SIZE, code: 'EIO' })
     const first = SLOTS_PER_PAGE - 1
     await table.commit([update(first), update(first + 1)]).then(() => device.log.push('resolved'))
