@@ -113,6 +113,7 @@ const HEADER: Header = {
       removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
     },
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
+    owner: Buffer.alloc(8, 3),
     healing: { scrub: { position: 0 } },
     lifetime: [60, 1, 2],
   },

@@ -150,9 +150,9 @@ void t.test('what the old server acknowledged before it noticed is there for the
   const shelf = await Shelf.formatted()
   const old = await shelf.open({}, true)
   const acknowledged: number[] = []
-  let isOver = false
+  const run = { isOver: false }
   const writing = (async () => {
-    for (let block = 0; block < BLOCKS && !isOver; block++) {
+    for (let block = 0; block < BLOCKS && !run.isOver; block++) {
       await writeBad(old, block)
       acknowledged.push(block)
       await new Promise(setImmediate)
@@ -162,7 +162,7 @@ void t.test('what the old server acknowledged before it noticed is there for the
   })
   await new Promise(setImmediate)
   const next = await shelf.open({}, true)
-  isOver = true
+  run.isOver = true
   await writing
   t.ok(acknowledged.length > 0)
   for (const block of acknowledged) {
@@ -185,7 +185,7 @@ void t.test(
     for (let round = 0; round < 60; round++) {
       const first = new SimulatedDisk('spare', bytes.length, new Map(sectors), new Journal(), random)
       const open = async (disk: SimulatedDisk): Promise<Pick<Server, 'pair' | 'main'> | undefined> => {
-        for (let turns = random.below(40); turns > 0; turns--) await undefined
+        for (let turns = random.below(40); turns > 0; turns--) await Promise.resolve()
         const main = new FaultyDevice(shelf.main)
         const disks = { main: asDisk(main, 'main'), spares: [asDisk(disk, 'spare')] }
         const options = { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog }
