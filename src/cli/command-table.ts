@@ -33,6 +33,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   dump: async () => (await import('./dump.js')).dumpCommand(),
   export: async () => (await import('./export.js')).exportCommand(),
   import: async () => (await import('./import.js')).importCommand(),
+  scan: async () => (await import('./scan.js')).scanCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),
 }

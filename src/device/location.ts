@@ -4,3 +4,5 @@ import { isNbdUri } from '../nbd/uri.js'
 
 /** The same location from whatever folder. */
 export const resolveLocation = (location: string): string => (isNbdUri(location) ? location : resolve(location))
+
+export { isNbdUri }
