@@ -9,6 +9,10 @@ export const mainOption = (): Option =>
   new Option('--main <main>', `the failing disk: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
 export const spareOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
+export const fromOption = (what: string): Option =>
+  new Option('--from <disk>', `${what}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
+export const toOption = (what: string): Option =>
+  new Option('--to <disk>', `${what}: ${DISK_HELP}`).argParser(parseLocation).makeOptionMandatory()
 /** May be given several times. */
 export const sparesOption = (purpose: string): Option =>
   new Option('--spare <spare>', `${purpose}; several make one pool: ${DISK_HELP}`)

@@ -5,6 +5,7 @@ import { messageOf } from '../util/errors.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
 import { DISK_HELP, jsonOption, parseSeconds } from './options.js'
+import { ProgressLine } from './progress-line.js'
 
 interface ScanOptions {
   readonly timeout: number
@@ -33,7 +34,7 @@ Example:
 async function scan(paths: readonly string[], { timeout, json }: ScanOptions): Promise<void> {
   const [{ look, placesAt }, { report }] = await Promise.all([import('../remap/look.js'), import('../remap/scan.js')])
   const seen = []
-  const progress = new Looking()
+  const progress = new ProgressLine()
   for (const path of paths) {
     let places: string[]
     try {
@@ -43,7 +44,7 @@ async function scan(paths: readonly string[], { timeout, json }: ScanOptions): P
       continue
     }
     for (const place of places) {
-      progress.at(place)
+      progress.show(`looking at ${place}`)
       seen.push(await look(place, timeout * 1000))
     }
   }
@@ -66,19 +67,6 @@ const asJson = ({ command, main, ...pair }: ScannedPair) => ({
   main: main ?? null,
   command: command === undefined ? null : command.map(quoted).join(' '),
 })
-
-/** On a terminal, when it takes long. */
-class Looking {
-  readonly #began = Date.now()
-
-  at(place: string): void {
-    if (process.stderr.isTTY && Date.now() - this.#began > 2000) process.stderr.write(`\r\x1b[Klooking at ${place}`)
-  }
-
-  end(): void {
-    if (process.stderr.isTTY) process.stderr.write('\r\x1b[K')
-  }
-}
 
 /** As a shell takes it for one word. */
 export const quoted = (word: string): string =>

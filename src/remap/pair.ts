@@ -15,7 +15,7 @@ import {
   type PoolRecord,
 } from '../spare/format.js'
 import { hasHeader } from '../spare/header.js'
-import { mainMismatch, takeFingerprint } from '../spare/identity.js'
+import { formerName, mainMismatch, takeFingerprint } from '../spare/identity.js'
 import { OwnershipLostError } from '../spare/ownership.js'
 import { SparePool, type Member } from '../spare/pool.js'
 import { Spare } from '../spare/spare.js'
@@ -171,7 +171,9 @@ export class Pair {
   /** Resolves when another server has taken the pair over, with the reason: nothing is written any more. */
   readonly lost: Promise<string>
   readonly #watch: OwnerWatch | undefined
-  readonly #main: OpenedDisk
+  #main: OpenedDisk
+  /** All that it had is on another disk now. */
+  #wasMoved = false
   readonly #options: OpenPairOptions
   /** The disks of the spares by uuid, to know one again. */
   readonly #disks = new Map<string, NamedDisk>()
@@ -340,7 +342,7 @@ export class Pair {
       await this.#watch?.stop()
       await Promise.all([this.#stopRemovals(), target.relocations.stop(), target.pool.settled()])
       if (!target.readOnly) {
-        await target.flush()
+        await (this.#wasMoved ? target.pool.flush() : target.flush())
         await target.pool.markClean(await identify(this.#main))
       }
     } catch (error) {
@@ -351,6 +353,35 @@ export class Pair {
     await target.close().catch((error: unknown) => {
       throw uncleanStop(error)
     })
+  }
+
+  /**
+   * Makes `to` the main disk of the pair: it has all that is served, durably. The remaps are needed no more, but for blocks
+   * with lost sectors. Nothing can be read or written afterwards; `to` stays open when the pair is closed.
+   * @throws DeviceError, InDoubtError: then some remaps may be left, which do no harm
+   */
+  async rebind(to: OpenedDisk): Promise<void> {
+    const { target } = this
+    const { pool, placement, table } = target
+    const identity = { ...(await identify(to)), fingerprint: [] }
+    target.fence()
+    const former = formerName({ id: shorten(this.#main.identity.id) })
+    await pool.moveMain(identity, to.device.size, former)
+    this.#main = to
+    this.#wasMoved = true
+    const remaps = [...table.entries()].map(([block, slot]) => ({ block, slot }))
+    const needless = remaps.filter(({ slot }) => !pool.hasLost(slot))
+    for (let n = 0; n < needless.length; n += REMAPS_PER_STEP) {
+      await placement.remove(needless.slice(n, n + REMAPS_PER_STEP), true)
+    }
+  }
+
+  /** That the disk there is neither main nor spare of this pair, nor a part of one. @throws RefusedError */
+  refuseOwn(location: string, sameness = samenessOf(location)): void {
+    for (const own of [named(this.#main), ...this.#disks.values()]) {
+      const relation = relationOf(own, { name: location, sameness })
+      if (relation) throw new RefusedError(`${own.name} and ${location} ${relation}; the new one must be another disk`)
+    }
   }
 
   async #stopRemovals(): Promise<void> {
@@ -399,8 +430,12 @@ const identify = async (main: OpenedDisk): Promise<MainIdentity> => ({
 const IDENTITY_LENGTH_MAX = 512
 const shorten = (text: string): string => lastBytes(text, IDENTITY_LENGTH_MAX)
 
+/** Remaps that are taken out of force together. */
+const REMAPS_PER_STEP = 4096
+
 const recordedMain = (pool: SparePool) => ({
   ...pool.main,
+  former: pool.moves.former,
   id: shorten(pool.main.id),
   size: pool.mainSize,
   clean: pool.isClean,

@@ -134,6 +134,13 @@ export interface SlotTableRecord {
   readonly staleCopies: readonly StaleRun[]
 }
 
+export interface MainMoves {
+  /** Of two members of a pool the one with the higher number knows which main disk is in force, and its size. */
+  readonly count: number
+  /** `formerName` of the main disks before, the last ones. */
+  readonly former: readonly string[]
+}
+
 /** The msgpack section of the header: everything that is not needed to find the slots. */
 export interface HeaderNotes {
   readonly main: MainIdentity
@@ -142,6 +149,10 @@ export interface HeaderNotes {
   readonly slotTable?: SlotTableRecord
   /** Drawn by the server that took the spare over last: see `ownership.ts`. */
   readonly owner?: Buffer
+  /** How the spares came to their main disk, if they had another one before. */
+  readonly moves?: MainMoves
+  /** What `move-main` remembers when it is cut off: see `remap/move-main.ts`. */
+  readonly moving?: unknown
   /** What scrub and replica remember from one start to the next: see `remap/healing-notes.ts`. */
   readonly healing?: unknown
   /** What was counted since the pair was formatted: see `remap/lifetime.ts`. */
@@ -291,9 +302,15 @@ function isNotes(value: unknown): value is HeaderNotes {
   if (typeof main?.['id'] !== 'string' || typeof main['location'] !== 'string') return false
   const fingerprint = main['fingerprint']
   if (!Array.isArray(fingerprint) || !fingerprint.every((crc) => typeof crc === 'number')) return false
-  const { owner } = value as Readonly<Record<string, unknown>>
+  const { owner, moves } = value as Readonly<Record<string, unknown>>
   if (owner !== undefined && !(owner instanceof Uint8Array)) return false
+  if (moves !== undefined && !isMoves(moves)) return false
   return !('slotTable' in (value as object)) || isSlotTableRecord((value as Record<string, unknown>)['slotTable'])
+}
+
+function isMoves(value: unknown): value is MainMoves {
+  const { count, former } = (value ?? {}) as Readonly<Record<string, unknown>>
+  return isCount(count) && Array.isArray(former) && former.every((name) => typeof name === 'string')
 }
 
 function isSlotTableRecord(value: unknown): value is SlotTableRecord {

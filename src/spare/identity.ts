@@ -2,6 +2,7 @@
  * Is this main the main that the spare belongs to? A foreign, swapped or stale main under existing remaps is silent
  * corruption, so the answer is a pure function of what was recorded and what is seen, with a reason for every refusal.
  */
+import { createHash } from 'node:crypto'
 import { DeviceError, type Device } from '../device/device.js'
 import { crc32c } from '../util/crc32c.js'
 import { alignDown, KiB, SECTOR_SIZE } from '../util/units.js'
@@ -61,10 +62,19 @@ export interface RecordedMain extends MainIdentity {
   readonly clean: boolean
   /** Number of remaps in force: without any, changed content does no harm. */
   readonly remaps: number
+  /** `formerName` of disks that were the main before the pair moved to another one. */
+  readonly former?: readonly string[]
 }
+
+/** A disk that was the main once, in few bytes. */
+export const formerName = ({ id }: Pick<DiskIdentity, 'id'>): string =>
+  createHash('sha256').update(id).digest('base64url').slice(0, 12)
 
 /** Why `seen` is not the recorded main; `undefined` when it is. */
 export function mainMismatch(recorded: RecordedMain, seen: SeenMain): string | undefined {
+  if (seen.id !== recorded.id && recorded.former?.includes(formerName(seen))) {
+    return `the pair was moved from this disk to another one (${recorded.location}), and what was written since is there`
+  }
   if (seen.size !== recorded.size) {
     return `the spare belongs to a main of ${recorded.size} bytes (${recorded.location}), and this one has ${seen.size} bytes`
   }

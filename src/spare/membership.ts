@@ -111,11 +111,16 @@ function stale(members: readonly Candidate[]): string | undefined {
 function unlike(members: readonly Candidate[]): string | undefined {
   const [first] = members
   const other = members.find(
-    ({ header: { geometry } }) =>
-      geometry.blockSize !== first?.header.geometry.blockSize || geometry.mainSize !== first.header.geometry.mainSize,
+    ({ header }) =>
+      header.geometry.blockSize !== first?.header.geometry.blockSize ||
+      // A move to another main tells one member after the other.
+      (header.geometry.mainSize !== first.header.geometry.mainSize && movesOf(header) === movesOf(first.header)),
   )
   return other && `spare ${named(other)} has another block size or main disk than the others of its pool`
 }
+
+/** How often the pair has moved to another main disk, as this member knows. */
+export const movesOf = ({ notes }: Header): number => notes.moves?.count ?? 0
 
 /** How to get back a member that was not given. */
 export const missingMessage = ({ uuid, location }: PoolMember): string =>

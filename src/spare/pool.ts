@@ -24,11 +24,12 @@ import {
   POOL_MEMBERS_MAX,
   SLOTS_MAX,
   type MainIdentity,
+  type MainMoves,
   type PoolMember,
   type PoolRecord,
   type Slot,
 } from './format.js'
-import { changed, uuidText } from './membership.js'
+import { changed, movesOf, uuidText } from './membership.js'
 import { newOwner } from './ownership.js'
 import { SlotRecords } from './slot-records.js'
 import type { SlotUpdate } from './slots.js'
@@ -42,6 +43,9 @@ const LOCATION_LENGTH_MAX = 512
 /** A server that looked just before another took its spares over is given so long to finish what it had begun. */
 const LAST_WRITES_MS = 200
 const NOBODY = Buffer.alloc(0)
+/** Main disks that the pair had before and that are remembered. */
+const FORMER_MAX = 4
+const NO_MOVES: MainMoves = { count: 0, former: [] }
 
 /** A spare that was found to be a member. */
 export interface PoolSpare extends BelievedHeader {
@@ -200,12 +204,23 @@ export class SparePool {
   }
 
   get mainSize(): number {
-    return this.#first.spare.geometry.mainSize
+    return this.#knowing.geometry.mainSize
+  }
+
+  /** How the pair came to its main disk. */
+  get moves(): MainMoves {
+    return this.#knowing.header.notes.moves ?? NO_MOVES
+  }
+
+  /** A move to another main that was cut off has told some members, and not the others. */
+  get #knowing(): Spare {
+    const spares = this.#members.map(({ spare }) => spare)
+    return spares.reduce((best, spare) => (movesOf(spare.header) > movesOf(best.header) ? spare : best))
   }
 
   /** What the spares know of their main disk. */
   get main(): MainIdentity {
-    return this.#first.spare.header.notes.main
+    return this.#knowing.header.notes.main
   }
 
   get isClean(): boolean {
@@ -387,8 +402,10 @@ export class SparePool {
     for (const { spare } of this.#members) {
       if (spare.header.ownerEpoch < newest) await spare.update({ ownerEpoch: newest, pool: this.#record })
     }
+    const { mainSize, moves } = this
+    const known = moves.count > 0 ? { mainSize, moves } : {}
     for (const { spare } of this.#members) {
-      await spare.update({ ownerEpoch: newest + 1, owner, clean: false, main, pool: this.#record })
+      await spare.update({ ownerEpoch: newest + 1, owner, clean: false, main, ...known, pool: this.#record })
     }
     if (isAlone) return
     this.#record = { ...this.#record, opening: false }
@@ -428,6 +445,25 @@ export class SparePool {
     for (const { spare } of this.#members) {
       while ((await spare.examineOwner()) === 'contested') await spare.update({})
     }
+  }
+
+  /**
+   * The pair has another main disk from now on, which has all that was served. One member that knows is enough.
+   * @param former `formerName` of the main disk until now
+   * @throws DeviceError
+   */
+  async moveMain(main: MainIdentity, mainSize: number, former: string): Promise<void> {
+    const moves = { count: this.moves.count + 1, former: [former, ...this.moves.former].slice(0, FORMER_MAX) }
+    for (const { spare } of this.#members) await spare.update({ main, mainSize, moves, moving: null })
+  }
+
+  /** What `move-main` remembers, on one member. */
+  get moving(): unknown {
+    return this.#first.spare.header.notes.moving
+  }
+
+  noteMoving(moving: unknown): Promise<void> {
+    return this.#first.spare.update({ moving })
   }
 
   /** Records a clean stop, with what the main looked like. @throws DeviceError */

@@ -272,6 +272,32 @@ export class SlotTable {
     }
   }
 
+   * Writes one copy of a table that is to take the place of another one, as the records say; the other copy is not to be
+   * believed. Both are in force with the next header.
+   * @param sequence of all its pages: higher than any in the other table
+   * @throws DeviceError
+   */
+  async writeAnew(copy: number, pages: number, sequence: number, onWritten: (bytes: number) => void): Promise<void> {
+    for (let page = 0; page < pages; page++) {
+      this.#sequences.push(sequence)
+      for (const other of COPIES) if (other !== copy) this.#stale.add(other, page)
+    }
+    for (let from = 0; from < pages; from += PAGES_PER_STEP) {
+      const numbers = range(from, Math.min(from + PAGES_PER_STEP, pages))
+      const { error } = await this.#writeCopy(
+        copy,
+        numbers.map((number) => ({ number, sequence })),
+      )
+      if (error) throw error
+      onWritten(numbers.length * PAGE_SIZE)
+    }
+  }
+
+  /** The highest one of all pages. */
+  get sequenceMax(): number {
+    return this.#sequences.reduce((highest, sequence) => Math.max(highest, sequence), 0)
+  }
+
   /**
    * Appends empty pages until there are `pages`, and makes them durable. The caller records the new number in the
    * header afterwards, and only then commits slots in them. @throws DeviceError

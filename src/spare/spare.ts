@@ -31,6 +31,7 @@ import {
   type Header,
   type HeaderNotes,
   type MainIdentity,
+  type MainMoves,
   type PoolRecord,
 } from './format.js'
 import {
@@ -70,6 +71,9 @@ export interface HeaderChange {
   readonly clean?: boolean
   readonly initialisedPages?: number
   readonly main?: MainIdentity
+  readonly mainSize?: number
+  readonly moves?: MainMoves
+  readonly moving?: unknown
   readonly pool?: PoolRecord
   readonly healing?: unknown
 }
@@ -372,6 +376,19 @@ export class Spare {
     await this.update({ clean: true, main })
   }
 
+  /**
+   * Puts another layout in force, all of which is on the disk but what `table` does not believe. This object is of no use
+   * afterwards: the spare is to be opened anew. @throws DeviceError; RefusedError when it was opened by others meanwhile
+   */
+  async moveTo(geometry: Geometry, table: SlotTable, initialisedPages: number): Promise<void> {
+    await this.refuseIfChanged()
+    const { notes } = this.#header
+    const slotTable = table.record(initialisedPages)
+    const sequence = ++this.#sequence
+    const header = { ...this.#header, version: FORMAT_VERSION, sequence, geometry, initialisedPages }
+    await writeHeader(this.device, { ...header, notes: { ...notes, slotTable } }, this.#log, this.#badCopies)
+  }
+
   /** Changes the notes of scrub and replica, durably. @throws DeviceError */
   noteHealing(change: (healing: unknown) => unknown): Promise<void> {
     return this.update(({ healing }) => ({ healing: change(healing) }))
@@ -412,17 +429,21 @@ export class Spare {
       await this.#glance()
       const { notes: before } = this.#header
       const asked = change instanceof Function ? change(before) : change
-      const { main, pool, owner, healing = before.healing, ...fields } = asked
+      const { main, mainSize, moves, moving = before.moving, pool, owner, healing = before.healing, ...fields } = asked
       const lifetime = this.lifetime()
       const notes = {
         ...before,
         ...(main && { main }),
         ...(pool && { pool }),
         ...(owner && { owner }),
+        ...(moves && { moves }),
+        ...(moving !== undefined && { moving }),
         ...(healing !== undefined && { healing }),
         ...(lifetime !== undefined && { lifetime }),
       }
-      const next = { ...this.#header, ...fields, version: FORMAT_VERSION, sequence: ++this.#sequence }
+      const { geometry: old } = this.#header
+      const geometry = mainSize === undefined ? old : { ...old, mainSize }
+      const next = { ...this.#header, ...fields, geometry, version: FORMAT_VERSION, sequence: ++this.#sequence }
       const slotTable = this.slots.record(next.initialisedPages)
       const header = { ...next, notes: { ...notes, slotTable } }
       const pages = encodeCopies(header)

@@ -1,0 +1,40 @@
+/** A pair that a command opens for itself, while nobody serves it. */
+import type { Pair, PairLocations } from '../remap/pair.js'
+import { READ_POLICY_DEFAULT } from '../remap/policy.js'
+import type { Log } from '../util/log.js'
+
+/**
+ * Opens the pair, and stops it in good order when `work` is done or has failed. Ctrl-C asks `work` to stop.
+ * @throws RefusedError, Error, and whatever `work` throws
+ */
+export async function withOfflinePair<T>(
+  locations: PairLocations,
+  log: Log,
+  work: (pair: Pair, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const { closeDisks, openDisks, Pair } = await import('../remap/pair.js')
+  const stop = new AbortController()
+  const abort = (): void => {
+    stop.abort()
+  }
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, abort)
+  const disks = await openDisks(locations, { mainReadOnly: false, spareReadOnly: false, log })
+  let pair: Pair
+  try {
+    pair = await Pair.open(disks, { policy: READ_POLICY_DEFAULT, acceptMain: false, emit: () => undefined, log })
+  } catch (error) {
+    await closeDisks(disks)
+    throw error
+  }
+  let result: T
+  try {
+    result = await work(pair, stop.signal)
+  } catch (error) {
+    await pair.close().catch(() => undefined)
+    throw error
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, abort)
+  }
+  await pair.close()
+  return result
+}
