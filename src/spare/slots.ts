@@ -272,6 +272,7 @@ export class SlotTable {
     }
   }
 
+  /**
    * Writes one copy of a table that is to take the place of another one, as the records say; the other copy is not to be
    * believed. Both are in force with the next header.
    * @param sequence of all its pages: higher than any in the other table

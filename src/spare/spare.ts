@@ -259,8 +259,9 @@ export class Spare {
     const page = Buffer.allocUnsafe(HEADER_SIZE)
     try {
       await this.device.read(HEADER_OFFSETS[copy] ?? 0, page)
-    } catch {
-      // What cannot be read says nothing: the other copies do.
+    } catch (error) {
+      // A copy that cannot be read says nothing: the others do. A disk that does not answer takes no metadata either.
+      if (error instanceof DeviceError && error.code !== 'EIO') return 'ours'
     }
     return page.equals(expected) ? 'ours' : this.examineOwner()
   }

@@ -38,7 +38,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'spare/slots.js',
     from: 'try {\n            await this.#device.flush();\n        }',
     to: 'try {\n            if (copy === 1) await this.#device.flush();\n        }',
-    history: 'mutation/2',
+    history: [mainFault, writes, { ...mainFault, sector: 2 }, { ...writes, sector: 2 }, writes],
   },
   {
     name: 'the second copy of a slot page is not written',
@@ -71,8 +71,8 @@ export const MUTATIONS: readonly Mutation[] = [
   {
     name: 'a copy that missed an update is not written before the only good one',
     file: 'spare/slots.js',
-    from: 'const late = COPIES.map((copy) => pages.filter(({ number }) => this.#stale.has(copy, number)));',
-    to: 'const late = [[], []];',
+    from: 'const first = COPIES.map((copy) => pages.filter(({ number }) => this.#comesFirst(copy, number)));',
+    to: 'const first = [[], []];',
     history: [
       { do: 'metadata-fault', spare: 'spare', structure: 'page', operations: ['write'], copy: 1, page: 0 },
       mainFault,
