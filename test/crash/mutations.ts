@@ -147,7 +147,7 @@ export const MUTATIONS: readonly Mutation[] = [
     file: 'remap/placement.js',
     from: 'await member.spare.device.write(',
     to: 'void member.spare.device.write(',
-    history: 'mutation/0',
+    history: [mainFault, writes, { ...mainFault, sector: 2 }, { ...writes, sector: 2 }, writes],
   },
   {
     name: 'the old slot of a block is retired before the new one is durable',

@@ -11,6 +11,9 @@ import { CrashingDevice } from '../support/crashing-device.js'
 import { seededRandom } from '../support/random.js'
 import { asDisk, badSectors, onlySpare, pattern, POLICY, readFrom } from '../support/rig.js'
 
+// Some seconds on a quiet machine.
+t.setTimeout(600_000)
+
 interface Shelf {
   readonly main: Buffer
   readonly spare: Buffer

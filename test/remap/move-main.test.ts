@@ -12,6 +12,9 @@ import { sizeFor } from '../support/pool-rig.js'
 import { seededRandom } from '../support/random.js'
 import { asDisk, badSectors, pattern, POLICY, readFrom } from '../support/rig.js'
 
+// Some seconds on a quiet machine.
+t.setTimeout(600_000)
+
 const BLOCK = 4096
 const SECTORS = BLOCK / SECTOR_SIZE
 const SIZE = 2 * MiB + 3 * BLOCK
@@ -162,7 +165,7 @@ void t.test('wherever the power is cut, the pair has its old main or its new one
       const where = `power cut at write ${point} to ${on}`
       const isNew = await survives(t, images, { to, a, b }, where)
       found[isNew ? 'new' : 'old']++
-      if (!isNew) {
+      if (!isNew && point % 5 === 0) {
         const again = [memory('a', a), memory('b', b)]
         const target = memory('new', to)
         const { resumedAt } = await move(failing(memory('old', images.main)), target, again, { force: true })
