@@ -113,11 +113,11 @@ const HEADER: Header = {
       removed: [{ uuid: Buffer.alloc(16, 2), location: '/old.img' }],
     },
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
+    healing: { scrub: { position: 0 } },
+    lifetime: [60, 1, 2],
     owner: Buffer.alloc(8, 3),
     moves: { count: 1, former: ['abcdefghijkl'] },
     moving: { name: 'abcdefghijkl', size: 1, done: 0, epoch: 2 },
-    healing: { scrub: { position: 0 } },
-    lifetime: [60, 1, 2],
   },
 }
 
