@@ -263,6 +263,8 @@ export class Connection {
       client: this.label,
       onProgress: this.#onProgress,
     })
+    // That it has ended its side may have been seen already, behind answers of the handshake that it was slow to take.
+    if (this.#sawEnd && this.#socket instanceof TLSSocket) this.#awaitLastReplies(this.#socket)
     this.#options.onTransmission(this)
   }
 

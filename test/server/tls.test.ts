@@ -444,3 +444,19 @@ void t.test('a client that vanishes at the end of its TLS handshake is let go', 
   await until(() => server.clients.length === 0 && server.bytesInFlight === 0)
   t.equal(served(), 1)
 })
+
+void t.test('a client that ends its side early and takes no replies is let go', async (t) => {
+  const { connect, server, served } = await serveTls(t, PLAIN_SERVER, { limits: { closeTimeoutMs: 20 } })
+  const client = await connect()
+  await client.greet()
+  const secured = await client.startTls({})
+  secured.socket.pause()
+  // More answers than the server writes without a pause, to options that arrive in one piece, and the end behind them.
+  const lists = Array.from({ length: 600 }, () => nbd.encodeOption(nbd.NBD_OPT_LIST))
+  const go = nbd.encodeOption(nbd.NBD_OPT_GO, nbd.encodeInfoRequest({ name: 'main', infos: [] }))
+  const read = nbd.encodeRequest({ flags: 0, type: nbd.NBD_CMD_READ, cookie: 1n, offset: 0, length: MiB })
+  secured.socket.end(Buffer.concat([...lists, go, read]))
+  await until(() => served() === 1)
+  await until(() => server.clients.length === 0 && server.bytesInFlight === 0)
+  t.equal(served(), 1)
+})
