@@ -121,6 +121,11 @@ void t.test('so it does before an operator moves blocks, and before a clean stop
 void t.test('a server that writes no metadata notices, too', async (t) => {
   const shelf = await Shelf.formatted()
   const old = await shelf.open({ ownerCheckMs: 5 })
+  // Looking by itself keeps no process alive.
+  const alive = setInterval(() => undefined, 1000)
+  t.teardown(() => {
+    clearInterval(alive)
+  })
   await shelf.open()
   t.match(await old.pair.lost, /owner epoch 2, and this server has 1/)
 })
