@@ -74,6 +74,8 @@ export class Connection {
   #reading = true
   /** The client will send nothing more. */
   #sawEnd = false
+  /** Only the last replies are still to be sent. */
+  #isLeaving = false
   #ending = false
   #closed = false
 
@@ -113,19 +115,25 @@ export class Connection {
 
   readonly #onEnd = (): void => {
     this.#sawEnd = true
-    if (this.#socket instanceof TLSSocket) this.#awaitLastReplies(this.#socket)
+    this.#awaitLastReplies()
     this.#pump()
   }
 
   /**
    * Written over TLS to a client that is gone without a word, a reply in Node.js neither leaves nor fails. So a client that
-   * has ended its side is given up when it takes none of its last replies any more.
+   * has ended its side, or has said NBD_CMD_DISC, is given up when it takes none of its last replies any more.
    */
-  #awaitLastReplies(socket: Socket, bytesBefore = 0): void {
+  #awaitLastReplies(): void {
+    if (this.#isLeaving || !(this.#socket instanceof TLSSocket)) return
+    this.#isLeaving = true
+    this.#dropUnlessMoving(this.#socket, 0)
+  }
+
+  #dropUnlessMoving(socket: Socket, bytesBefore: number): void {
     clearTimeout(this.#deadline)
     this.#deadline = setTimeout(() => {
       const { bytesWritten } = socket
-      if (this.#transmission?.isInDevice || bytesWritten > bytesBefore) this.#awaitLastReplies(socket, bytesWritten)
+      if (this.#transmission?.isInDevice || bytesWritten > bytesBefore) this.#dropUnlessMoving(socket, bytesWritten)
       else this.#drop('it is gone, and did not say so')
     }, this.#options.limits.closeTimeoutMs)
   }
@@ -264,7 +272,8 @@ export class Connection {
       onProgress: this.#onProgress,
     })
     // That it has ended its side may have been seen already, behind answers of the handshake that it was slow to take.
-    if (this.#sawEnd && this.#socket instanceof TLSSocket) this.#awaitLastReplies(this.#socket)
+    this.#isLeaving = false
+    if (this.#sawEnd) this.#awaitLastReplies()
     this.#options.onTransmission(this)
   }
 
@@ -303,7 +312,9 @@ export class Connection {
       state = 'ended'
     }
     this.#setReading(state === 'hungry')
-    if (state === 'ended' && transmission.requestsInFlight === 0) this.#endSocket()
+    if (state !== 'ended') return
+    this.#awaitLastReplies()
+    if (transmission.requestsInFlight === 0) this.#endSocket()
   }
 
   #setReading(reading: boolean): void {

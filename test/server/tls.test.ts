@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { Duplex } from 'node:stream'
-import { connect as connectTls, type ConnectionOptions, type SecureVersion } from 'node:tls'
+import { connect as connectTls, type ConnectionOptions, type SecureVersion, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
 import { PSK_CIPHERS } from '../../src/nbd/tls.js'
 import * as nbd from '../../src/nbd/protocol.js'
@@ -460,3 +461,55 @@ void t.test('a client that ends its side early and takes no replies is let go', 
   await until(() => server.clients.length === 0 && server.bytesInFlight === 0)
   t.equal(served(), 1)
 })
+
+/** Its last socket can be silenced: until it is closed, replies neither leave nor fail, as in Node.js when a client is suddenly gone. */
+class Silenceable extends ServerTls {
+  #last: TLSSocket | undefined
+
+  override async secure(socket: Socket): Promise<TLSSocket> {
+    return (this.#last = await super.secure(socket))
+  }
+
+  silence(): void {
+    const socket = this.#last
+    if (socket === undefined) return
+    const fail = (done: (error: Error) => void): void => {
+      socket.once('close', () => {
+        done(new Error('closed'))
+      })
+    }
+    socket._write = (_chunk, _encoding, done) => {
+      fail(done)
+    }
+    socket._writev = (_chunks, done) => {
+      fail(done)
+    }
+  }
+}
+
+for (const [what, leave] of [
+  [
+    'says goodbye',
+    (client: RawClient): void => {
+      client.request(nbd.NBD_CMD_DISC)
+    },
+  ],
+  [
+    'ends its side',
+    (client: RawClient): void => {
+      client.socket.end()
+    },
+  ],
+] as const) {
+  void t.test(`a client that ${what} and takes no reply any more is let go`, async (t) => {
+    const tls = new Silenceable(PLAIN_SERVER, { required: true })
+    const { connect, server } = await serve(t, { tls, limits: { closeTimeoutMs: 20 } })
+    const client = await (await connect()).goSecurely()
+    const { bytesRead } = client.socket
+    tls.silence()
+    client.request(nbd.NBD_CMD_FLUSH, {})
+    leave(client)
+    await until(() => server.clients.length === 0)
+    t.equal(client.socket.bytesRead, bytesRead, 'no reply had left')
+  })
+}
