@@ -501,7 +501,7 @@ async function refuseUnlessBlank(device: Device): Promise<void> {
 
 async function absentMessage(device: Device): Promise<string> {
   if (await hasSlotTable(device)) {
-    return `spare ${device.name} has a slot table and no header: an import was cut off, or the headers were overwritten; with an export of its metadata, use "nbd-remap import"`
+    return `spare ${device.name} is not whole: it has a slot table and no header. When an import was cut off, or the headers were overwritten, run "nbd-remap import" with an export of its metadata; when a format was cut off, "nbd-remap format --force"`
   }
   if ((await findContent(device)) === undefined) {
     return `spare ${device.name} is blank: add --create to format it, or run "nbd-remap format"`

@@ -191,7 +191,7 @@ void t.test('an import that was cut off is refused by serve, and done when it is
   spare.bytes.copy(rig.spareBytes)
   await t.rejects(rig.reopen(), {
     name: 'RefusedError',
-    message: /has a slot table and no header: an import was cut off/,
+    message: /has a slot table and no header\. When an import was cut off/,
   })
   faulty.clear()
   const found = await SpareImport.plan(faulty, path)
