@@ -26,6 +26,8 @@ export interface FaultRule {
   readonly start: number
   readonly end: number
   readonly code: DeviceErrorCode
+  /** How many requests pass before the first one fails. */
+  readonly after?: number
   /** How many requests fail before the rule is gone; without it, every one until `clear`. */
   readonly times?: number
   /** Sectors that are written or zeroed whole no longer fail reads, as in a drive that reallocates them. */
@@ -38,9 +40,14 @@ export interface FaultyOptions {
 }
 
 interface LiveRule extends FaultRule {
+  /** Counted down. */
+  after: number
   readonly times: number
   readonly healsOnWrite: boolean
 }
+
+const concerns = (rule: FaultRule, operation: DeviceOperation, start: number, end: number): boolean =>
+  rule.operations.includes(operation) && start < rule.end && rule.start < end
 
 export class FaultyDevice implements Device {
   readonly #below: Device
@@ -74,7 +81,7 @@ export class FaultyDevice implements Device {
   }
 
   add(...rules: readonly FaultRule[]): void {
-    for (const rule of rules) this.#rules.push({ times: Infinity, healsOnWrite: false, ...rule })
+    for (const rule of rules) this.#rules.push({ after: 0, times: Infinity, healsOnWrite: false, ...rule })
   }
 
   clear(): void {
@@ -137,13 +144,16 @@ export class FaultyDevice implements Device {
   }
 
   #find(operation: DeviceOperation, start: number, end: number): LiveRule | undefined {
-    return this.#rules.find((rule) => rule.operations.includes(operation) && start < rule.end && rule.start < end)
+    return this.#rules.find((rule) => rule.after === 0 && concerns(rule, operation, start, end))
   }
 
   /** The failure that a live rule orders; the rule has then one time less to live. */
   #strike(operation: DeviceOperation, offset: number, length: number): DeviceError | undefined {
     const rule = this.#find(operation, offset, offset + length)
-    if (!rule) return undefined
+    if (!rule) {
+      for (const later of this.#rules) if (concerns(later, operation, offset, offset + length)) later.after--
+      return undefined
+    }
     if (Number.isFinite(rule.times)) {
       const rest = rule.times > 1 ? [{ ...rule, times: rule.times - 1 }] : []
       this.#rules = this.#rules.flatMap((other) => (other === rule ? rest : [other]))

@@ -9,6 +9,8 @@
  *   remove:  it holds nothing in force any more; the other members learn of it one by one; it becomes `removed`
  *
  * One member that knows is enough: no set of spares without it is accepted, and with it the newer list is in force.
+ * For the same reason a change that fails half-way is taken back by a newer list still, and no other change begins before
+ * one member has that.
  */
 import { randomBytes } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -162,6 +164,8 @@ export class SparePool {
   /** What every update of a header notes of the lifetime of the pair. */
   lifetime: () => unknown = () => undefined
   #record: PoolRecord
+  /** The list that holds, while some member may know another one. */
+  #disputed: PoolRecord | undefined
   /** Drawn when the spares were taken over. */
   #owner: Buffer | undefined
   #tellLost: (spare: string, reason: string) => void = () => undefined
@@ -475,10 +479,11 @@ export class SparePool {
   /**
    * Formats `device` and takes it into the pool, durably.
    * @param force overwrite it if it is not blank
-   * @throws RefusedError when it cannot be a member, and nothing was written; DeviceError
+   * @throws RefusedError when it cannot be a member, and nothing was written; DeviceError: it is none
    */
   add(device: Device, location: string, force: boolean): Promise<Member> {
     return this.#oneAtATime(async () => {
+      await this.#settle()
       const uuid = randomBytes(16)
       const known = [...this.#record.members, { uuid, location }]
       const removed = this.#record.removed.filter((member) => member.location !== location)
@@ -489,9 +494,11 @@ export class SparePool {
       await this.#refuseUnfit(device, options, record)
       await Spare.format(device, { ...options, pool: { ...record, standing: 'joining' } }, this.#log)
       const member = await this.#load({ ...(await Spare.identify(device)), device, location })
-      await this.#tell(this.#members, record)
-      const owner = this.#owner && { owner: this.#owner }
-      await member.spare.update({ clean: false, pool: record, healing: this.healing, ...owner })
+      await this.#orTakeBack(async () => {
+        await this.#tell(this.#members, record)
+        const owner = this.#owner && { owner: this.#owner }
+        await member.spare.update({ clean: false, pool: record, healing: this.healing, ...owner })
+      })
       this.#watch(member.spare)
       this.#members = [...this.#members, member]
       return member
@@ -505,13 +512,14 @@ export class SparePool {
   remove(member: Member): Promise<void> {
     return this.#oneAtATime(async () => {
       assert(member.isDraining && this.#members.includes(member), `spare ${member.name} is not being removed`)
+      await this.#settle()
       const { uuid } = member.spare.header
       const left = this.#record.members.filter((it) => !it.uuid.equals(uuid))
       const gone = this.#record.members.filter((it) => it.uuid.equals(uuid))
       const removed = [...gone, ...this.#record.removed].slice(0, REMOVED_MAX)
       const record = changed({ ...this.#record, ...fitted(left, removed) }, {})
       const others = this.#members.filter((it) => it !== member)
-      await this.#tell(others, record)
+      await this.#orTakeBack(() => this.#tell(others, record))
       this.#members = others
       this.records.clear(member.base, member.spare.geometry.slots)
       try {
@@ -521,6 +529,27 @@ export class SparePool {
         this.#log.warn(`spare ${member.name} is removed, and cannot be marked as such: ${error.message}`)
       }
     })
+  }
+
+  /** @param change tells members of another list; when that fails, all are told that the one until now holds */
+  async #orTakeBack(change: () => Promise<void>): Promise<void> {
+    const before = this.#record
+    try {
+      await change()
+    } catch (error) {
+      this.#disputed = before
+      await this.#settle().catch((other: unknown) => {
+        this.#log.error(`no spare can note that the pool stays as it was: ${messageOf(other)}`)
+      })
+      throw error
+    }
+  }
+
+  async #settle(): Promise<void> {
+    if (!this.#disputed) return
+    const { members, removed } = this.#disputed
+    await this.#tell(this.#members, changed(this.#record, { members, removed }))
+    this.#disputed = undefined
   }
 
   async #refuseUnfit(
@@ -540,6 +569,8 @@ export class SparePool {
 
   /** One that cannot be told is told at the next start, as long as another one knows. */
   async #tell(members: readonly Member[], record: PoolRecord): Promise<void> {
+    // No two lists have one number: a member that cannot say whether it knows this one may know it.
+    this.#record = { ...this.#record, sequence: record.sequence }
     let told = 0
     let failure: unknown
     for (const member of members) {

@@ -70,6 +70,18 @@ void t.test('each operation has its own rules, and a flush overlaps every rule',
   t.same(disk.rules, [])
 })
 
+void t.test('a rule with `after` lets so many requests through first', async (t) => {
+  const { disk } = newDisk()
+  disk.add(rule('read', 0, 512, { after: 2, times: 1 }))
+  const read = (offset: number) => answer(() => disk.read(offset, Buffer.alloc(512)))
+  await read(0)
+  await read(512)
+  t.notOk(disk.fails('read', 0, 512), 'those elsewhere do not count')
+  await read(0)
+  await t.rejects(read(0), { code: 'EIO' })
+  await read(0)
+})
+
 void t.test('a rule with `times` fails so many requests', async (t) => {
   const { disk } = newDisk()
   disk.add(rule('read', 0, 512, { times: 2 }))

@@ -140,6 +140,76 @@ void t.test('a spare whose header cannot be written does not keep another one fr
   await refuses(t, rig, /missing.*\/disks\/c/, 'a', 'b')
 })
 
+/** Lets so many more writes to a disk through, and none after them until it is healed. */
+function failAfter(rig: PoolRig, name: string, writes: number): void {
+  const { size } = rig.memories.get(name)!
+  rig.spares.get(name)!.add({ operations: ['write', 'flush'], start: 0, end: size, code: 'EIO', after: writes })
+}
+
+void t.test(
+  'an addition that fails anywhere leaves the pool as it was, and the next attempt counts once',
+  async (t) => {
+    for (let writes = 0, fails = true; fails; writes++) {
+      const rig = await used(false)
+      failAfter(rig, rig.newSpare('c', 4), writes)
+      fails = await rig.pair.addOpened(rig.disk('c'), true).then(
+        () => false,
+        () => true,
+      )
+      if (!fails) t.ok(writes > 10, `it failed ${writes} times`)
+      t.equal(rig.pair.target.pool.members.length, fails ? 2 : 3)
+      rig.spares.get('c')!.clear()
+      if (fails && writes % 4 === 0) await rig.open('a', 'b')
+      if (fails) await rig.pair.addOpened(rig.disk('c'), true)
+      t.equal(rig.pair.target.pool.record.members.length, 3)
+      await rig.open('a', 'b', 'c')
+    }
+  },
+)
+
+void t.test('a member that may know of an addition that failed is told better before another one begins', async (t) => {
+  for (const writes of [0, 1, 4, 9]) {
+    const rig = await used(false)
+    rig.newSpare('c', 4)
+    rig.newSpare('d', 4)
+    for (const name of ['a', 'b']) failAfter(rig, name, writes)
+    const added = await rig.pair.addOpened(rig.disk('c'), true).then(
+      () => true,
+      () => false,
+    )
+    const before = snapshot(rig, 'd')
+    const other = await rig.pair.addOpened(rig.disk('d'), true).then(
+      () => true,
+      () => false,
+    )
+    t.equal(rig.pair.target.pool.members.length, 2 + Number(added) + Number(other))
+    if (!other && !added) t.ok(snapshot(rig, 'd').equals(before), 'nothing was written to another one')
+    for (const name of ['a', 'b']) rig.spares.get(name)!.clear()
+    await rig.open('a', 'b', 'c', ...(other ? ['d'] : []))
+    for (const block of [0, 1, 2]) t.same(await readFrom(rig.pair.target, block * BLOCK, 1), Buffer.of(block + 1))
+  }
+})
+
+void t.test(
+  'a removal that no other spare could note for certain has not taken place, also after a crash',
+  async (t) => {
+    for (const writes of [0, 1, 4, 9]) {
+      const rig = await PoolRig.create([8, 8])
+      failAfter(rig, 'b', writes)
+      const removed = await rig.pair.removeSpare(rig.member('a')).done.then(
+        () => true,
+        () => false,
+      )
+      await rig.remap(7)
+      await rig.pair.target.flush()
+      rig.spares.get('b')!.clear()
+      await rig.open('a', 'b')
+      t.equal(rig.pair.target.pool.members.length, removed ? 1 : 2)
+      t.same(await readFrom(rig.pair.target, 7 * BLOCK, 1), Buffer.of(8))
+    }
+  },
+)
+
 void t.test('there is a limit, and it is said', async (t) => {
   const rig = await PoolRig.create([2])
   for (let n = 1; n < 16; n++) await rig.pair.addOpened(rig.disk(rig.newSpare(`n${n}`, 1)), false)
