@@ -5,6 +5,7 @@ import t from 'tap'
 import { HEADER_AREA_SIZE, HEADER_OFFSETS, HEADER_SIZE, type Geometry } from '../../src/spare/format.js'
 import { cli, digest, fails, MANY_PROCESSES_TIMEOUT_MS, newFolder, pattern, Program, Serve } from '../support/cli.js'
 import { REFUSED, scribble, usedPair } from '../support/refusals.js'
+import { Terminal } from '../support/terminal.js'
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
@@ -28,6 +29,27 @@ void t.test('repair shows, asks, keeps what it replaces, and can be undone', asy
   t.match(JSON.parse(undo.stdout), { leftAlone: 0 })
   t.equal(digest(spare), damaged)
   await fails(t, 1, /EEXIST/, ['repair', '--spare', spare, '--yes', '--json', '--backup', path], [spare, path])
+})
+
+void t.test('on a terminal repair asks, and only a yes has it done', async (t) => {
+  const { spare, folder } = await usedPair(t)
+  await scribble(spare, HEADER_OFFSETS[1]! + 100, pattern(50))
+  const damaged = digest(spare)
+  const backup = join(folder, 'kept')
+  const answered = async (answer: string): Promise<number> => {
+    const terminal = new Terminal(t, ['repair', '--spare', spare, '--backup', backup])
+    await terminal.until(/header copy 1: checksum does not match\r\n.*Rewrite them\? \(yes or no\)/s)
+    terminal.type(`${answer}\r`)
+    return (await terminal.ended).code
+  }
+  for (const answer of ['no', '']) {
+    t.equal(await answered(answer), 1, `"${answer}" is no yes`)
+    t.equal(digest(spare), damaged)
+    t.notOk(existsSync(backup))
+  }
+  t.equal(await answered('yes'), 0)
+  t.ok(existsSync(backup))
+  t.equal((await cli(t, 'verify', '--spare', spare)).code, 0)
 })
 
 void t.test('repair of what is intact or lost writes nothing, and not even a backup', async (t) => {

@@ -3,6 +3,7 @@ import t from 'tap'
 import { QmpClient } from '../../src/qmp/client.js'
 import { HEADER_AREA_SIZE, HEADER_OFFSETS } from '../../src/spare/format.js'
 import { cli, fails, MANY_PROCESSES_TIMEOUT_MS, newPair, pattern, Serve } from '../support/cli.js'
+import { GREETING, negotiating, scriptedServer } from '../support/qmp-server.js'
 import { scribble } from '../support/refusals.js'
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
@@ -75,4 +76,22 @@ void t.test('one of --spare and --control is needed, and what goes with one does
     await fails(t, 2, /give either --spare.* or --control/, [command, '--spare', 'x', '--control', 'y'])
   }
   await fails(t, 2, /go with --spare/, ['repair', '--control', 'y', '--backup', 'x'])
+})
+
+void t.test('how far a check is stands on standard error, and not in its answer', async (t) => {
+  const progress = { operation: 'verify', spare: 'spare.img', 'done-pages': 3, 'total-pages': 8 }
+  const answer = { headers: 1, 'slot-pages': 8, damaged: 0, repaired: 0, findings: [] }
+  const timestamp = { seconds: 1, microseconds: 2 }
+  const server = await scriptedServer(
+    t,
+    (socket) => socket.write(GREETING),
+    negotiating((socket, { execute, id }) => {
+      t.equal(execute, 'metadata-verify')
+      const event = { event: 'METADATA_PROGRESS', data: progress, timestamp }
+      for (const message of [event, { return: answer, id }]) socket.write(`${JSON.stringify(message)}\r\n`)
+    }),
+  )
+  const verified = await cli(t, 'verify', '--control', server.path, '--json')
+  t.match(verified, { code: 0, stderr: 'spare.img: 3 of 8 slot pages\n' })
+  t.same(JSON.parse(verified.stdout), answer)
 })

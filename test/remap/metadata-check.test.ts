@@ -1,4 +1,5 @@
 /** The metadata of a running pair is compared with memory, and rewritten, while clients go on. */
+import { mock } from 'node:test'
 import t from 'tap'
 import { MetadataCheck } from '../../src/remap/metadata-check.js'
 import { SelfCheck } from '../../src/remap/self-check.js'
@@ -133,5 +134,21 @@ void t.test('a self-check repairs what has decayed, again and again', async (t) 
     while (events.length < round) await new Promise((resolve) => setImmediate(resolve))
     t.match(events.at(-1), ['METADATA_REPAIRED', { spare: 'b', structure: 'header', copies: [2] }])
     t.same(await problemsOn(rig, 'b'), [])
+  }
+})
+
+void t.test('a check that takes long tells how far it is, from its third second on', async (t) => {
+  const { check, events } = await checked()
+  let nowMs = 0
+  const clock = mock.method(performance, 'now', () => (nowMs += 700))
+  t.teardown(() => {
+    clock.mock.restore()
+  })
+  await check.run({ repair: true })
+  const told = events.map(([name, data]) => ({ name, ...data }))
+  t.ok(told.length > 0)
+  for (const { name, ...data } of told) {
+    t.equal(name, 'METADATA_PROGRESS')
+    t.match(data, { operation: 'repair', spare: /^[ab]$/, 'done-pages': Number, 'total-pages': 1 })
   }
 })
