@@ -14,7 +14,7 @@ interface Case {
 const CASES: readonly Case[] = [
   { line: ['sp'], candidates: ['spare'] },
   { line: ['spare', 're'], candidates: ['remove'] },
-  { line: ['serve', '--on-'], candidates: ['--on-exhausted', '--on-read-error', '--on-timeout'] },
+  { line: ['serve', '--on-e'], candidates: ['--on-event', '--on-event-names', '--on-exhausted'] },
   { line: ['serve', '--on-read-error', ''], candidates: ['eio', 'zero'] },
   { line: ['serve', '--main', 'disk.img', '--on-timeout', 're'], candidates: ['remap'] },
   { line: ['serve', '--main', 'di'], candidates: ['disk one.img', 'disk.img', 'disks'] },

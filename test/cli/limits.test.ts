@@ -70,9 +70,12 @@ async function beDeaf(t: Test, server: Serve, least = 1): Promise<{ client: RawC
   const client = await begin(t, server)
   client.socket.pause()
   const { length: before } = await clientsOf(server)
-  // With a flag, since plain requests are read only when their replies can leave: there is less in flight of them.
+  // With a flag, since plain requests are read only when their replies can leave: there is less in flight of them. And in
+  // one piece: once a reply cannot leave, nothing more is read.
   const flags = nbd.NBD_CMD_FLAG_FUA
+  client.socket.cork()
   for (let n = 0; n < 64; n++) client.request(nbd.NBD_CMD_READ, { cookie: BigInt(n), length: 256 * KiB, flags })
+  client.socket.uncork()
   let seen = -1
   for (let calm = 0; calm < 5;) {
     const now = (await clientsOf(server))[before - 1]?.['requests-in-flight'] ?? 0

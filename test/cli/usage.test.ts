@@ -68,7 +68,8 @@ void t.test('wrong usage is one sentence and code 2, and touches nothing', async
     [/number of seconds/, ['status', '--control', 'x', '--watch', '0']],
     [/a sector number/, ['remaps', '--control', 'x', '--from-sector', 'first']],
     [/whole number from 1/, ['remaps', '--control', 'x', '--limit', '0']],
-    [/required option '--spare <spare>' not specified/, ['verify']],
+    [/give either --spare, .* or --control, /, ['verify']],
+    [/required option '--spare <spare>' not specified/, ['dump']],
   ]
   for (const [sentence, args] of cases) await fails(t, 2, sentence, args, [main, spare])
 })
