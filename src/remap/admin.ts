@@ -151,7 +151,7 @@ async function unmappedOf(target: RemapTarget, batch: RemapBatch, skipRemapped: 
   for (const { start, end } of batch.blocks.pieces()) {
     for (let block = start; block < end;) {
       if (table.lookup(mainBlock(block)) === undefined) {
-        const next = Math.min(end, Math.max(block + 1, table.skipUnmapped(mainBlock(block))))
+        const next = Math.min(end, Math.max(block + 1, table.skipUnmapped(mainBlock(block), end)))
         left.append(block, next)
         block = next
       } else if (skipRemapped) block++

@@ -6,14 +6,13 @@
  */
 import { Pacer } from '../util/pacer.js'
 import type { RangeLock } from '../util/range-lock.js'
-import type { RangeSet } from '../util/range-set.js'
-import { mainBlock, type MainBlock } from '../util/units.js'
+import { RangeSet } from '../util/range-set.js'
 import type { Progress } from './progress.js'
 
-export interface Run {
-  readonly first: MainBlock
-  readonly count: number
-  /** Of the first block, among all blocks that are moved. */
+/** Blocks that are copied together: some that follow one another among all that are moved. */
+export interface Part {
+  readonly blocks: RangeSet
+  /** Of the first of them, among all. */
   readonly index: number
 }
 
@@ -27,7 +26,7 @@ export interface Window {
 
 export interface Mover {
   /** Copies the content. Nobody writes to the blocks meanwhile; what is there may have been copied before. */
-  copy(run: Run): Promise<void>
+  copy(part: Part): Promise<void>
   /** Makes what was copied durable. */
   settle(): Promise<void>
   /** The blocks are in their new place when it resolves. */
@@ -47,8 +46,12 @@ export interface RelocationOptions {
   readonly goOn: () => void
 }
 
-/** Blocks that are copied in one piece. */
-const RUN_BLOCKS = 128
+/** Blocks that are copied together. */
+const PART_BLOCKS = 128
+/** Ranges that are copied together: each is a request of its own. */
+const PART_RANGES_MAX = 64
+/** A part that takes longer is too large: clients that want one of its blocks wait for all. */
+const PART_MS = 5
 /** Blocks that change over together: clients wait so long. */
 export const WINDOW_BLOCKS = 4096
 /** With no more than this left to be copied, or after so many rounds, the blocks change over. */
@@ -79,26 +82,36 @@ export async function relocate(options: RelocationOptions): Promise<void> {
 
 async function copyAll(options: RelocationOptions, dirty: DirtyBlocks, pacer: Pacer): Promise<void> {
   const { lock, blocks, mover, progress, goOn } = options
-  const copyUnderLock = async ({ first, count, index }: Run): Promise<void> => {
+  /** @returns how long the blocks were held */
+  const copyUnderLock = async (part: Part): Promise<number> => {
     goOn()
-    const release = await lock.shared(first, first + count)
+    const release = await lock.claim(part.blocks, 'shared')
+    const sinceMs = performance.now()
     try {
-      dirty.clear(index, count)
-      await mover.copy({ first, count, index })
+      dirty.clear(part)
+      await mover.copy(part)
     } finally {
       release()
     }
+    const heldMs = performance.now() - sinceMs
     await pacer.pause()
+    return heldMs
   }
-  for (const { start, end, index } of blocks.pieces(RUN_BLOCKS)) {
-    await copyUnderLock({ first: mainBlock(start), count: end - start, index })
+  for (let index = 0, ranges = 1; index < blocks.size;) {
+    const part = blocks.part(index, Math.min(index + PART_BLOCKS, blocks.size), ranges)
+    ranges = nextRanges(ranges, await copyUnderLock({ blocks: part, index }))
+    index += part.size
     progress.report('copying', index)
   }
   for (let round = 0; round < ROUNDS_MAX && dirty.count > REST_BLOCKS; round++) {
-    for (const run of dirty.runs(0, blocks.size)) await copyUnderLock(run)
+    for (const part of dirty.parts(0, blocks.size)) await copyUnderLock(part)
   }
   await mover.settle()
 }
+
+/** How many ranges the next part has, after one with so many of which the blocks were held for so long. */
+const nextRanges = (ranges: number, heldMs: number): number =>
+  heldMs > PART_MS ? Math.max(1, Math.floor(ranges / 2)) : Math.min(PART_RANGES_MAX, ranges * 2)
 
 async function changeOver(
   { lock, blocks, mover, hold, goOn }: RelocationOptions,
@@ -110,9 +123,9 @@ async function changeOver(
   try {
     goOn()
     const hadRest = dirty.count > 0
-    for (const run of dirty.runs(from, to)) {
-      dirty.clear(run.index, run.count)
-      await mover.copy(run)
+    for (const part of dirty.parts(from, to)) {
+      dirty.clear(part)
+      await mover.copy(part)
     }
     if (hadRest) await mover.settle()
     await mover.changeOver({ from, to, wasWritten: (index) => dirty.wasWritten(index) })
@@ -150,8 +163,8 @@ class DirtyBlocks {
   }
 
   /** They are about to be copied. */
-  clear(index: number, count: number): void {
-    for (let n = index; n < index + count; n++) {
+  clear({ blocks, index }: Part): void {
+    for (let n = index; n < index + blocks.size; n++) {
       if (this.#marks[n] !== DIRTY) continue
       this.#marks[n] = COPIED
       this.#count--
@@ -159,14 +172,14 @@ class DirtyBlocks {
   }
 
   /** Dirty neighbours with indices from `from` to `to`, as they are when they are asked for. */
-  *runs(from: number, to: number): Generator<Run> {
+  *parts(from: number, to: number): Generator<Part> {
     if (this.#count === 0) return
     for (let index = from; index < to; index++) {
       if (this.#marks[index] !== DIRTY) continue
       const first = this.#blocks.at(index)
       let count = 1
-      while (count < RUN_BLOCKS && index + count < to && this.#continues(first, index, count)) count++
-      yield { first: mainBlock(first), count, index }
+      while (count < PART_BLOCKS && index + count < to && this.#continues(first, index, count)) count++
+      yield { blocks: RangeSet.of([first, first + count]), index }
       index += count - 1
     }
   }

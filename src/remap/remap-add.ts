@@ -12,7 +12,7 @@ import type { NewRemap, Placement } from './placement.js'
 import type { ReadPolicy } from './policy.js'
 import type { Replica } from './replica.js'
 import { rescue, rescueAround, type Rescued } from './rescue.js'
-import type { Mover, Run, Window } from './relocation.js'
+import type { Mover, Part, Window } from './relocation.js'
 import type { RemapTable } from './table.js'
 
 export interface AddingParts {
@@ -87,17 +87,18 @@ export class Adding implements Mover {
     await placement.retireLater(this.#failed)
   }
 
-  async copy({ first, count, index }: Run): Promise<void> {
-    const content = Buffer.allocUnsafe(this.#lengthOf(first, count))
-    await this.#readMain(first, count, index, content)
-    for (let n = 0; n < count;) {
+  async copy({ blocks, index }: Part): Promise<void> {
+    const { blockSize } = this.#parts.blocks
+    const last = blocks.size - 1
+    const content = Buffer.allocUnsafe(last * blockSize + this.#lengthOf(blocks.end - 1, 1))
+    for (const { start, end, index: n } of blocks.pieces()) {
+      const room = content.subarray(n * blockSize, (n + end - start) * blockSize)
+      await this.#readMain(mainBlock(start), end - start, index + n, room)
+    }
+    for (let n = 0; n <= last;) {
       let next = n + 1
-      while (next < count && this.#slots[index + next] === (this.#slots[index + next - 1] ?? 0) + 1) next++
-      await this.#writeRun(
-        first + n,
-        index + n,
-        content.subarray(this.#lengthOf(first, n), this.#lengthOf(first, next)),
-      )
+      while (next <= last && this.#slots[index + next] === (this.#slots[index + next - 1] ?? 0) + 1) next++
+      await this.#writeRun(index + n, content.subarray(n * blockSize, next * blockSize))
       n = next
     }
   }
@@ -157,8 +158,8 @@ export class Adding implements Mover {
     )
   }
 
-  /** Neighbours on main and on the spare. A spare block that cannot be written is replaced, unless the operator chose it. */
-  async #writeRun(first: number, index: number, content: Buffer): Promise<void> {
+  /** Neighbours on the spare. A spare block that cannot be written is replaced, unless the operator chose it. */
+  async #writeRun(index: number, content: Buffer): Promise<void> {
     const { blocks } = this.#parts
     try {
       await blocks.write(slotNumber((this.#slots[index] ?? 0) - 1), content)
@@ -166,13 +167,14 @@ export class Adding implements Mover {
       if (!isBadBlock(error)) throw error
       const { blockSize } = blocks
       for (let at = 0, n = 0; at < content.length; at += blockSize, n++) {
-        await this.#writeBlock(first + n, index + n, content.subarray(at, at + blockSize))
+        await this.#writeBlock(index + n, content.subarray(at, at + blockSize))
       }
     }
   }
 
-  async #writeBlock(block: number, index: number, content: Buffer): Promise<void> {
+  async #writeBlock(index: number, content: Buffer): Promise<void> {
     const { blocks } = this.#parts
+    const block = this.#blocks.at(index)
     for (;;) {
       const slot = slotNumber((this.#slots[index] ?? 0) - 1)
       try {

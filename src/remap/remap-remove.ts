@@ -15,7 +15,7 @@ import { mainBlock, type MainBlock, type SlotNumber } from '../util/units.js'
 import type { RemapRequestError } from './batch.js'
 import { isBadBlock, type DataBlocks } from './data-blocks.js'
 import type { OldRemap, Placement } from './placement.js'
-import type { Mover, Run, Window } from './relocation.js'
+import type { Mover, Part, Window } from './relocation.js'
 import type { RemapTable } from './table.js'
 
 export interface RemovingParts {
@@ -52,7 +52,12 @@ export class Removing implements Mover {
     return this.#options.blocks.size - this.removed
   }
 
-  async copy({ first, count, index }: Run): Promise<void> {
+  async copy({ blocks, index }: Part): Promise<void> {
+    for (const { start, end, index: n } of blocks.pieces()) await this.#copyRange(start, end - start, index + n)
+  }
+
+  /** Neighbours on main. */
+  async #copyRange(first: number, count: number, index: number): Promise<void> {
     for (let n = 0; n < count;) {
       const run = this.#runOn(first + n, count - n)
       if (run === 0) {

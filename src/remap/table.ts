@@ -145,11 +145,14 @@ export class RemapTable {
     return false
   }
 
-  /** The first block, from `block` on, that lies in a region with remaps; beyond the disk when there is none. */
-  skipUnmapped(block: MainBlock): number {
+  /**
+   * The first block, from `block` on, that lies in a region with remaps; beyond the disk when there is none.
+   * @param end where it need not look any more: any block from there on will do
+   */
+  skipUnmapped(block: MainBlock, end = Infinity): number {
     let region = Math.floor(block / this.#regionBlocks)
     if (this.#regions[region] !== 0) return block
-    while (this.#regions[region] === 0) region++
+    while (this.#regions[region] === 0 && region * this.#regionBlocks < end) region++
     return region * this.#regionBlocks
   }
 

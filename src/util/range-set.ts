@@ -92,10 +92,10 @@ export class RangeSet {
     }
   }
 
-  /** The members with the indices from `from` to `to`, `to` not among them. */
-  part(from: number, to: number): RangeSet {
+  /** The members with the indices from `from` to `to`, `to` not among them, but no more than the first `rangesMax` ranges. */
+  part(from: number, to: number, rangesMax = Infinity): RangeSet {
     const part = new RangeSet()
-    for (let index = from; index < to;) {
+    for (let index = from; index < to && part.count < rangesMax;) {
       const n = lastAtMost(this.#before, this.#count, index)
       const start = (this.#starts[n] ?? 0) + index - (this.#before[n] ?? 0)
       const end = Math.min(this.#ends[n] ?? 0, start + to - index)

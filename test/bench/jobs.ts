@@ -12,6 +12,7 @@ import {
 import { measureMemory } from './memory.js'
 import { measureOneRemap, measureOpen, measureRegion, measureSpace } from './metadata.js'
 import { measureObservability } from './observability.js'
+import { measureList, measureMessages } from './operator.js'
 import { REMAP_JOBS } from './remap.js'
 
 type Peers = readonly PeerName[]
@@ -78,4 +79,6 @@ export const JOBS: readonly Job[] = [
   micro('dead-region', 'A durable remap while a whole region dies (5,000/s)', 'ms', 0.2, measureRegion),
   micro('metadata-space', 'Metadata beyond the first 8 MiB of the spare', '%', 2, measureSpace),
   ...REMAP_JOBS,
+  micro('remap-list', 'A list of 100,000 scattered sectors, `nbd-remap add`', 's', 5, measureList),
+  micro('remap-messages', '200 remaps, each by `nbd-remap dmsetup message`', 's', 30, measureMessages),
 ]

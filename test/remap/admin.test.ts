@@ -63,6 +63,35 @@ void t.test('a range is remapped with its content, widened to blocks, and moved 
   t.equal(again.target.pool.free, again.target.pool.total)
 })
 
+void t.test('scattered blocks are written to the spare many at a time, each where it belongs', async (t) => {
+  const rig = await createRig({ mainSize: 2 * MiB, spareSize: 11 * MiB })
+  const { target } = rig
+  const member = spareOf(target)
+  const { device } = member.spare
+  rig.spare.add({
+    operations: ['write'],
+    start: member.dataOffset(100 as never),
+    end: member.dataOffset(101 as never),
+    code: 'EIO',
+  })
+  const write = device.write.bind(device)
+  let writes = 0
+  device.write = (offset, chunks, options) => {
+    if (offset >= member.dataOffset(0 as never)) writes++
+    return write(offset, chunks, options)
+  }
+  const blocks = target.size / BLOCK
+  const ranges = Array.from({ length: blocks / 2 }, (_, n) => ({ mainSector: n * 16 + 8, sectors: 8 }))
+  t.same(await addAll(rig, ranges), { blocks: blocks / 2, skipped: 0 })
+  // The part with the block that cannot be written is written block by block.
+  t.ok(writes < 100, `${writes} writes for ${blocks / 2} blocks`)
+  rig.mainBytes.fill(0)
+  for (let n = 1; n < blocks; n += 2) {
+    const content = await readFrom(target, n * BLOCK, BLOCK)
+    if (!content.equals(pattern(n * BLOCK, BLOCK))) t.fail(`block ${n} reads as something else`)
+  }
+})
+
 void t.test('the operator may choose the place, and may do without the content', async (t) => {
   const rig = await createRig()
   const { target } = rig

@@ -202,6 +202,9 @@ void t.test('the summary of regions never hides a remap', (t) => {
     const next = Math.min(...remapped.filter((block) => block >= first), Infinity)
     if (next < first + count && !table.mayTouch(mainBlock(first), count)) t.fail('a remap is hidden')
     if (table.skipUnmapped(mainBlock(first)) > next) t.fail('a remap is skipped')
+    const near = table.skipUnmapped(mainBlock(first), first + count)
+    if (near > next) t.fail('a remap is skipped when it looks no further')
+    if (near < Math.min(first + count, table.skipUnmapped(mainBlock(first)))) t.fail('it stops before it need to')
   }
   for (const block of remapped) table.delete(mainBlock(block))
   t.equal(table.mayTouch(mainBlock(0), 50_000), false)

@@ -30,6 +30,11 @@ void t.test('it agrees with a sorted list of its members', (t) => {
     const from = random.below(members.length + 1)
     const to = random.between(from, members.length)
     t.same(membersOf(set.part(from, to)), members.slice(from, to))
+    const most = random.between(1, 3)
+    const some = set.part(from, to, most)
+    t.equal(some.count, Math.min(most, set.part(from, to).count))
+    t.same(membersOf(some), members.slice(from, from + some.size), 'no range of it is cut short')
+    t.ok(some.count === most || some.size === to - from)
     const pieces = [...set.pieces(3)]
     t.ok(pieces.every(({ start, end, index }) => end - start <= 3 && set.indexOf(start) === index))
   }
