@@ -47,6 +47,8 @@ const REASONS: ReadonlyMap<string, string> = new Map([
 /** The operating system's reason lies some causes deep. */
 function reasonOf(error: Error): string {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    if (cause.message.endsWith('response: 401'))
+      return `the token is missing or wrong: the environment variable ${TOKEN_VARIABLE} has to have the one of serve --http`
     const reason = 'code' in cause ? REASONS.get(String(cause.code)) : undefined
     if (reason !== undefined) return reason
   }

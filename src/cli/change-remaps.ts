@@ -161,7 +161,9 @@ async function rangesOf(
     return readList(from, options)
   }
   if (mainSector === undefined || place === undefined || sectors === undefined)
-    throw new UsageError('give sectors or --from (add --help for help)')
+    throw new UsageError(
+      'give MAIN_SECTOR, SPARE_SECTOR (or auto, or lost) and SECTORS, or --from (add --help for help)',
+    )
   if (lost) throw new UsageError('--lost goes with --from; for single sectors say lost in place of the spare sector')
   const { placeOf } = await import('../remap/lists/own.js')
   return [{ line: 0, mainSector, sectors, ...placeOf(place, 0) }]

@@ -40,7 +40,7 @@ async function scan(paths: readonly string[], { timeout, json }: ScanOptions): P
     try {
       places = placesAt(path)
     } catch (error) {
-      seen.push({ kind: 'skipped' as const, location: path, reason: messageOf(error) })
+      seen.push({ kind: 'skipped' as const, location: path, reason: unfound(error) })
       continue
     }
     for (const place of places) {
@@ -55,6 +55,9 @@ async function scan(paths: readonly string[], { timeout, json }: ScanOptions): P
   )
   process.exitCode = isInOrder(found, paths) ? EXIT.done : EXIT.failed
 }
+
+const unfound = (error: unknown): string =>
+  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file, folder or device' : messageOf(error)
 
 const isInOrder = ({ pairs, damaged, skipped }: ScanReport, given: readonly string[]): boolean =>
   pairs.length > 0 &&

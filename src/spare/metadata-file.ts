@@ -138,8 +138,10 @@ export async function writeMetadataFile(path: string, { contents, ...head }: New
     await file.write(encodeFileHead({ ...head, ranges, length: position }), 0, FILE_HEAD_SIZE, 0)
     await file.sync()
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === undefined) throw error
-    throw new MetadataFileError(`${path} cannot be written: ${messageOf(error)}`, { cause: error })
+    const { code } = error as NodeJS.ErrnoException
+    if (code === undefined) throw error
+    const reason = code === 'EEXIST' ? 'there is such a file already, and none is overwritten' : messageOf(error)
+    throw new MetadataFileError(`${path} cannot be written: ${reason}`, { cause: error })
   } finally {
     await file?.close()
   }

@@ -52,7 +52,7 @@ void t.test('sectors are remapped and moved back by hand', async (t) => {
   await fails(t, 2, /argument 'sectors'/, ['add', '0', 'auto', '0', ...control])
   await fails(t, 2, /argument 'main-sector'/, ['add', '1.5', 'auto', '8', ...control])
   await fails(t, 2, /argument 'spare-sector'/, ['add', '0', 'here', '8', ...control])
-  await fails(t, 2, /give sectors or --from/, ['add', '0', 'auto', ...control])
+  await fails(t, 2, /give MAIN_SECTOR, SPARE_SECTOR .* and SECTORS, or --from/, ['add', '0', 'auto', ...control])
   t.equal(await says('remove', '80', '8'), '1 blocks moved back\n')
   await fails(t, 1, /main sector 80 is not remapped/, ['remove', '80', '16', ...control])
   t.equal(await says('clear', '--json'), '{"blocks":2,"kept":0}\n')

@@ -181,6 +181,8 @@ void t.test('QMP over a WebSocket: commands, events, several at once', async (t)
   const environment = `NBD_REMAP_TOKEN=${TOKEN}`
   const status = await run('env', environment, process.execPath, PROGRAM, 'status', '--json', '--control', url)
   t.match(JSON.parse(status.stdout), { pid: server.pid })
+  const wrong = await run('env', 'NBD_REMAP_TOKEN=x', process.execPath, PROGRAM, 'status', '--control', url)
+  t.match(wrong, { status: 1, stderr: /the token is missing or wrong: the environment variable NBD_REMAP_TOKEN/ })
 })
 
 void t.test('a WebSocket may send what it likes: it is answered or disconnected', async (t) => {

@@ -438,7 +438,8 @@ void t.test('however many blocks are remapped, others have their turn meanwhile'
   const disks = { main: asDisk(main, 'main'), spares: [asDisk(new SparseDevice(BLOCKS * BLOCK + 32 * MiB), 'spare')] }
   await formatPair(disks, { force: false, log: silentLog })
   const options = { policy: POLICY, acceptMain: false, emit: () => undefined, log: silentLog }
-  const { target } = await Pair.open(disks, options)
+  const pair = await Pair.open(disks, options)
+  const { target } = pair
   const { pool, table } = target
   const range = { mainSector: 0, sectors: BLOCKS * 8 }
   /** Blocks that got their slots, or changed over, in one turn of the event loop. */
@@ -454,4 +455,8 @@ void t.test('however many blocks are remapped, others have their turn meanwhile'
   isDone = true
   t.ok(inOneTurn < BLOCKS / 5, `${inOneTurn} of ${BLOCKS} blocks in one turn`)
   t.comment(`${inOneTurn} of ${BLOCKS} blocks in one turn`)
+  await pair.close()
+  const again = await Pair.open(disks, options)
+  t.equal(again.target.table.count, BLOCKS, 'all of them are there at the next start')
+  await again.close()
 })
