@@ -1,5 +1,5 @@
 /** A process seen from outside: what it holds, and when it answers no more, what it is doing. */
-import { readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { KiB, formatBytes } from '../../src/util/units.js'
 
@@ -25,8 +25,10 @@ export class WatchedProcess {
     this.#reportFolder = reportFolder
   }
 
+  /** Without what the program opens once, some time or other, to look at itself. */
   get openFiles(): number {
-    return readdirSync(`/proc/${this.#pid}/fd`).length
+    const folder = `/proc/${this.#pid}/fd`
+    return readdirSync(folder).filter((name) => !isInProc(`${folder}/${name}`)).length
   }
 
   take(): Sample {
@@ -71,5 +73,13 @@ export class WatchedProcess {
       }
     }
     return 'no report'
+  }
+}
+
+function isInProc(link: string): boolean {
+  try {
+    return readlinkSync(link).startsWith('/proc/')
+  } catch {
+    return false // it was closed meanwhile
   }
 }
