@@ -63,7 +63,8 @@ export class SlotRecords {
 
   /** Leaves the link as it is. */
   put(number: SlotNumber, { state, mainBlock, generation, lostMask }: Slot): void {
-    assert(mainBlock <= MAIN_BLOCK_MAX, `main block ${mainBlock} lies on no disk`)
+    // The text is made only when it is needed: a string for each record is garbage, and collecting it is a pause.
+    if (mainBlock > MAIN_BLOCK_MAX) assert(false, `main block ${mainBlock} lies on no disk`)
     const chunk = this.#chunkOf(number)
     const at = (number & SLOT_MASK) * WORDS
     const before = chunk[at + 2] ?? 0

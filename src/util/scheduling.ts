@@ -12,6 +12,8 @@ export interface Scheduling {
 }
 
 const TEXT_LENGTH_MAX = 80
+const SPACE = 0x20
+const DIGIT_ZERO = 0x30
 const text = Buffer.alloc(TEXT_LENGTH_MAX)
 let fd: number | undefined
 
@@ -20,10 +22,29 @@ export function scheduling(): Scheduling | undefined {
   try {
     // "Thread-self" is meant when it is opened, and every thread has its own instance of this module.
     fd ??= openSync('/proc/thread-self/schedstat', 'r')
-    const length = readSync(fd, text, 0, TEXT_LENGTH_MAX, 0)
-    const [, queuedNs, turns] = text.toString('latin1', 0, length).split(' ').map(Number)
-    return queuedNs === undefined || !turns ? undefined : { turns, queuedMs: queuedNs / 1e6 }
+    const end = readSync(fd, text, 0, TEXT_LENGTH_MAX, 0)
+    // Time on a processor in nanoseconds, time in the queue, turns. Without strings: it is asked often, and they are garbage.
+    const queuedAt = after(SPACE, 0, end)
+    const turnsAt = after(SPACE, queuedAt, end)
+    const turns = numberAt(turnsAt, end)
+    return turns === 0 ? undefined : { turns, queuedMs: numberAt(queuedAt, end) / 1e6 }
   } catch {
     return undefined
   }
+}
+
+function after(byte: number, start: number, end: number): number {
+  let at = start
+  while (at < end && text[at] !== byte) at++
+  return at + 1
+}
+
+function numberAt(start: number, end: number): number {
+  let number = 0
+  for (let at = start; at < end; at++) {
+    const digit = (text[at] ?? 0) - DIGIT_ZERO
+    if (digit < 0 || digit > 9) break
+    number = number * 10 + digit
+  }
+  return number
 }

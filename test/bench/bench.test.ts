@@ -33,6 +33,7 @@ void t.test('a run leaves JSON, a plot, and a table on standard output', async (
   t.match(result, {
     command: /^npm run bench -- --jobs '\^4k-randread-qd32\$'/,
     date: /^\d{4}-\d\d-\d\dT/,
+    tookSeconds: Number,
     rounds: 1,
     seconds: 0.3,
     machine: {

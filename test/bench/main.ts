@@ -45,8 +45,10 @@ async function bench(options: BenchOptions): Promise<void> {
   const noise = describeNoise(machine)
   if (noise !== undefined) progress.warn(noise)
   try {
+    const beganMs = performance.now()
     const summaries = await runJobs(jobs, { ...options, signal: interruption(), progress })
-    await report(summaries, machine, options)
+    const tookSeconds = Math.round((performance.now() - beganMs) / 1000)
+    await report(summaries, machine, { ...options, tookSeconds })
     if (summaries.some(({ failed }) => failed !== null)) process.exitCode = 1
     if (options.check && summaries.some(missesGoal)) process.exitCode = 1
   } finally {
@@ -54,13 +56,17 @@ async function bench(options: BenchOptions): Promise<void> {
   }
 }
 
-async function report(jobs: readonly JobSummary[], machine: Machine, options: BenchOptions): Promise<void> {
-  const { rounds, seconds, size, json: jsonFile, plot: plotFile } = options
+interface Report extends BenchOptions {
+  readonly tookSeconds: number
+}
+
+async function report(jobs: readonly JobSummary[], machine: Machine, options: Report): Promise<void> {
+  const { rounds, seconds, size, tookSeconds, json: jsonFile, plot: plotFile } = options
   const command = ['npm run bench', ...(args.length > 0 ? ['--', ...args.map(quote)] : [])].join(' ')
   const date = new Date().toISOString()
-  const json = `${JSON.stringify({ command, date, rounds, seconds, size, machine, jobs }, roundNumber, 2)}\n`
+  const json = `${JSON.stringify({ command, date, tookSeconds, rounds, seconds, size, machine, jobs }, roundNumber, 2)}\n`
   if (jsonFile === '-') process.stdout.write(json)
-  else process.stdout.write(`${formatTable(jobs)}${formatMachine(machine)}\n`)
+  else process.stdout.write(`${formatTable(jobs)}${formatMachine(machine)}; took ${tookSeconds} s\n`)
   if (jsonFile !== undefined && jsonFile !== '-') await writeFile(jsonFile, json)
   const subtitle = `Medians of ${rounds} rounds of ${seconds} s; thin line: range over the rounds; upright line: goal`
   const lines = [subtitle, describeNoise(machine) ?? formatMachine(machine)]
