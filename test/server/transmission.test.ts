@@ -236,22 +236,25 @@ void t.test('garbage instead of a request costs the connection', async (t) => {
   )
 })
 
-void t.test('a request of another kind, shorter than those that are expected, costs the connection at once', async (t) => {
-  const { connect } = await serve(t)
-  const request = { flags: 0, type: nbd.NBD_CMD_FLUSH, cookie: 1n, offset: 0, length: 0 }
-  const extended = await (await connect()).go({ extended: true })
-  extended.send(nbd.encodeRequest(request))
-  t.equal((await extended.receiveAll()).length, 0, 'an old header where extended ones are negotiated')
-  const again = await (await connect()).go()
-  again.send(nbd.encodeOption(nbd.NBD_OPT_GO))
-  t.equal((await again.receiveAll()).length, 0, 'an option in the transmission phase')
-  const slow = await (await connect()).go()
-  for (const byte of nbd.encodeRequest(request)) {
-    slow.send(Buffer.of(byte))
-    await new Promise((resolve) => setImmediate(resolve))
-  }
-  t.equal((await slow.receiveSimpleReply()).error, 0, 'a good one may come byte by byte')
-})
+void t.test(
+  'a request of another kind, shorter than those that are expected, costs the connection at once',
+  async (t) => {
+    const { connect } = await serve(t)
+    const request = { flags: 0, type: nbd.NBD_CMD_FLUSH, cookie: 1n, offset: 0, length: 0 }
+    const extended = await (await connect()).go({ extended: true })
+    extended.send(nbd.encodeRequest(request))
+    t.equal((await extended.receiveAll()).length, 0, 'an old header where extended ones are negotiated')
+    const again = await (await connect()).go()
+    again.send(nbd.encodeOption(nbd.NBD_OPT_GO))
+    t.equal((await again.receiveAll()).length, 0, 'an option in the transmission phase')
+    const slow = await (await connect()).go()
+    for (const byte of nbd.encodeRequest(request)) {
+      slow.send(Buffer.of(byte))
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    t.equal((await slow.receiveSimpleReply()).error, 0, 'a good one may come byte by byte')
+  },
+)
 
 void t.test('a refused payload of absurd length costs the connection', async (t) => {
   const { connect } = await serve(t, { limits: { refusedPayloadMax: 65 * MiB } })
