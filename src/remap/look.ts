@@ -13,6 +13,7 @@ import { geometryProblem, type BadCopy } from '../spare/choose.js'
 import type { Header } from '../spare/format.js'
 import { readHeader } from '../spare/header.js'
 import { takeFingerprint, type SeenMain } from '../spare/identity.js'
+import type { SlotSummary } from '../spare/slots.js'
 import { Spare } from '../spare/spare.js'
 import { messageOf } from '../util/errors.js'
 import { silentLog } from '../util/log.js'
@@ -22,12 +23,7 @@ export interface SeenSpare {
   readonly location: string
   readonly header: Header
   readonly inUse: boolean
-  readonly blocks: {
-    readonly total: number
-    readonly remapped: number
-    readonly retired: number
-    readonly lost: number
-  }
+  readonly blocks: SlotSummary
   readonly problems: readonly string[]
   /** Why it cannot be used as it is. */
   readonly lost: string | undefined

@@ -6,6 +6,7 @@
 import { choosePool, uuidText, type Candidate } from '../spare/membership.js'
 import { mainMismatch } from '../spare/identity.js'
 import type { Header, PoolMember } from '../spare/format.js'
+import type { SlotSummary } from '../spare/slots.js'
 import type { SeenDisk, SeenMainDisk, SeenSpare } from './look.js'
 
 /** `duplicate`: a copy of a spare that is among them, too. `stale`: a copy of an earlier time. */
@@ -17,12 +18,7 @@ export interface ScannedSpare {
   readonly standing: SpareStanding
   readonly clean: boolean
   readonly inUse: boolean
-  readonly blocks: {
-    readonly total: number
-    readonly remapped: number
-    readonly retired: number
-    readonly lost: number
-  }
+  readonly blocks: SlotSummary
   /** What is wrong with its metadata; the next start repairs what can be repaired. */
   readonly problems: readonly string[]
 }

@@ -75,7 +75,7 @@ export class Connection {
   /** The client will send nothing more. */
   #sawEnd = false
   /** Only the last replies are still to be sent. */
-  #isLeaving = false
+  #onlyRepliesLeft = false
   #ending = false
   #closed = false
 
@@ -124,8 +124,8 @@ export class Connection {
    * has ended its side, or has said NBD_CMD_DISC, is given up when it takes none of its last replies any more.
    */
   #awaitLastReplies(): void {
-    if (this.#isLeaving || !(this.#socket instanceof TLSSocket)) return
-    this.#isLeaving = true
+    if (this.#onlyRepliesLeft || !(this.#socket instanceof TLSSocket)) return
+    this.#onlyRepliesLeft = true
     this.#dropUnlessMoving(this.#socket, 0)
   }
 
@@ -272,7 +272,7 @@ export class Connection {
       onProgress: this.#onProgress,
     })
     // That it has ended its side may have been seen already, behind answers of the handshake that it was slow to take.
-    this.#isLeaving = false
+    this.#onlyRepliesLeft = false
     if (this.#sawEnd) this.#awaitLastReplies()
     this.#options.onTransmission(this)
   }

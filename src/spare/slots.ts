@@ -59,6 +59,11 @@ export interface SlotCounts {
   lost: number
 }
 
+/** The counts among all slots of a spare. */
+export interface SlotSummary extends Readonly<SlotCounts> {
+  readonly total: number
+}
+
 export interface SlotKind {
   readonly state: SlotState
   readonly hasLost: boolean

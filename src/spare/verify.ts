@@ -6,7 +6,7 @@ import type { SlotNumber } from '../util/units.js'
 import { ageProblem, chooseHeader, geometryProblem, MISSED } from './choose.js'
 import type { Header } from './format.js'
 import { readCopies } from './header.js'
-import { SlotTable, type SlotUpdate } from './slots.js'
+import { SlotTable, type SlotSummary, type SlotUpdate } from './slots.js'
 
 export interface VerifyReport {
   readonly spare: string
@@ -15,7 +15,7 @@ export interface VerifyReport {
   readonly main: { readonly location: string; readonly size: number }
   readonly headerCopies: number
   readonly slotPages: number
-  readonly slots: { readonly total: number; readonly remapped: number; readonly retired: number; readonly lost: number }
+  readonly slots: SlotSummary
   /** One sentence for each thing that is wrong; empty: all copies are intact and agree. */
   readonly problems: readonly string[]
 }
@@ -50,7 +50,7 @@ export async function verifySpare(device: Device): Promise<VerifyReport> {
     main: { location: header.notes.main.location, size: header.geometry.mainSize },
     headerCopies: copies.length,
     slotPages: header.initialisedPages,
-    slots: countSlots(slots, header),
+    slots: { total: header.geometry.slots, ...slots.count() },
     problems,
   }
 }
@@ -85,16 +85,4 @@ export function contradictionsIn(slots: SlotTable, { geometry }: Header): Contra
     if (loser) found.push({ number: loser.number, problem: `main block ${mainBlock} has a newer slot` })
   }
   return found
-}
-
-function countSlots(slots: SlotTable, { geometry }: Header): VerifyReport['slots'] {
-  let remapped = 0
-  let retired = 0
-  let lost = 0
-  for (const { slot } of slots.used()) {
-    if (slot.state === 'retired') retired++
-    else remapped++
-    if (slot.lostMask !== 0n) lost++
-  }
-  return { total: geometry.slots, remapped, retired, lost }
 }
