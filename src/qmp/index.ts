@@ -34,6 +34,23 @@ export {
   type SocketAddress,
   type WebSocketAddress,
 } from './transport.js'
+export {
+  membersOf,
+  objectIn,
+  QmpSchema,
+  typeAt,
+  typeText,
+  wordsOf,
+  type AlternateType,
+  type ArrayType,
+  type BuiltinType,
+  type EnumType,
+  type ObjectType,
+  type SchemaCommand,
+  type SchemaEvent,
+  type SchemaMember,
+  type SchemaType,
+} from './schema-model.js'
 export { helpText, schemaOf, type SchemaInfo } from './introspection.js'
 export {
   MONITOR_LIMITS,

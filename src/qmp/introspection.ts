@@ -1,6 +1,7 @@
 /**
  * The command table told to others: `query-qmp-schema` in QEMU's form (docs/devel/qapi-code-gen, "Client JSON Protocol
- * introspection"), for programs, and `helpText` for people. As in QEMU, names of types are numbers that mean nothing.
+ * introspection"), for programs, and `helpText` for people. As in QEMU, names of types are numbers that mean nothing; the member
+ * `description` is ours.
  */
 
 import type { Command, EventTable, QmpMembers, QmpType } from './schema.js'
@@ -17,13 +18,14 @@ const isBuiltin = (kind: QmpType['kind']): kind is keyof typeof BUILTINS => Obje
 export function schemaOf(commands: ReadonlyMap<string, Command>, events: EventTable): SchemaInfo[] {
   const types = new TypeNames()
   const entries: SchemaInfo[] = []
-  for (const [name, { arguments: members, returns }] of commands) {
+  for (const [name, { description, arguments: members, returns }] of commands) {
     const argType = types.ofObject(members)
     const retType = returns === undefined ? types.ofObject({}) : types.of(returns)
-    entries.push({ name, 'meta-type': 'command', 'arg-type': argType, 'ret-type': retType, 'allow-oob': false })
+    const told = { 'arg-type': argType, 'ret-type': retType, 'allow-oob': false, description }
+    entries.push({ name, 'meta-type': 'command', ...told })
   }
-  for (const [name, { data = {} }] of Object.entries(events)) {
-    entries.push({ name, 'meta-type': 'event', 'arg-type': types.ofObject(data) })
+  for (const [name, { description, data = {} }] of Object.entries(events)) {
+    entries.push({ name, 'meta-type': 'event', 'arg-type': types.ofObject(data), description })
   }
   return [...entries, ...types.entries]
 }

@@ -55,8 +55,22 @@ void t.test('types that look alike share an entry of the schema', (t) => {
   })
   const schema = schemaOf(new Map([['x', list], ['y', list]]), {}) // prettier-ignore
   t.same(schema, [
-    { name: 'x', 'meta-type': 'command', 'arg-type': '1', 'ret-type': '[2]', 'allow-oob': false },
-    { name: 'y', 'meta-type': 'command', 'arg-type': '1', 'ret-type': '[2]', 'allow-oob': false },
+    {
+      name: 'x',
+      'meta-type': 'command',
+      'arg-type': '1',
+      'ret-type': '[2]',
+      'allow-oob': false,
+      description: 'Lists.',
+    },
+    {
+      name: 'y',
+      'meta-type': 'command',
+      'arg-type': '1',
+      'ret-type': '[2]',
+      'allow-oob': false,
+      description: 'Lists.',
+    },
     { name: '0', 'meta-type': 'enum', members: [{ name: 'a' }, { name: 'b' }], values: ['a', 'b'] },
     { name: '1', 'meta-type': 'object', members: [{ name: 'mode', type: '0', default: null }] },
     { name: 'str', 'meta-type': 'builtin', 'json-type': 'string' },
