@@ -16,6 +16,7 @@ export {
   QmpTimeoutError,
   type QmpErrorClass,
 } from './error.js'
+export type { QmpPeer } from './peer.js'
 export { EventQueue, QUEUED_EVENTS_MAX, type EventFilter, type NextOptions } from './events.js'
 export {
   EVENTS_DROPPED,
@@ -51,6 +52,7 @@ export {
   type SchemaMember,
   type SchemaType,
 } from './schema-model.js'
+export { loadSchema, schemaCacheDirectory, SCHEMAS_CACHED_MAX, type LoadSchemaOptions } from './schema-cache.js'
 export { helpText, schemaOf, type SchemaInfo } from './introspection.js'
 export {
   MONITOR_LIMITS,
