@@ -10,13 +10,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/util': [],
   'src/nbd': ['src/util'],
   'src/qmp': ['src/util'],
-  'src/device': ['src/nbd', 'src/util'],
+  'src/faults': ['src/qmp', 'src/util'],
+  'src/device': ['src/faults', 'src/nbd', 'src/util'],
   'src/spare': ['src/device', 'src/util'],
   'src/remap': ['src/spare', 'src/device', 'src/util'],
   'src/server': ['src/device/device.ts', 'src/nbd', 'src/util'],
-  'src/control': ['src/remap', 'src/spare', 'src/device', 'src/qmp', 'src/util'],
+  'src/control': ['src/remap', 'src/spare', 'src/device', 'src/faults', 'src/qmp', 'src/util'],
   'src/cli': ['src', 'qemu'],
-  qemu: ['src/qmp', 'src/util'],
+  qemu: ['src/faults', 'src/qmp', 'src/util'],
 }
 
 const sources = ['src', 'qemu'].flatMap((folder) =>

@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { text } from 'node:stream/consumers'
 import type { QmpClient } from '../qmp/client.js'
 import type { QmpEvent } from '../qmp/message.js'
-import type { ListRange, ParseOptions } from '../remap/lists/list.js'
+import type { ListRange, ParseOptions } from '../util/lists/list.js'
 import { messageOf } from '../util/errors.js'
 import { withServer } from './ask.js'
 
@@ -12,8 +12,8 @@ const RANGES_PER_MESSAGE = 5000
 
 /** @param from a path, or `-` for standard input @throws Error with a sentence for people */
 export async function readList(from: string, options: ParseOptions): Promise<readonly ListRange[]> {
-  const { parseList } = await import('../remap/lists/list.js')
-  const { ListError } = await import('../remap/lists/lines.js')
+  const { parseList } = await import('../util/lists/list.js')
+  const { ListError } = await import('../util/lists/lines.js')
   try {
     const content = from === '-' ? await text(process.stdin) : await readFile(from, 'utf8')
     return parseList(content, options)

@@ -1,6 +1,6 @@
 /** `nbd-remap add`, `remove` and `clear`: what an operator does to the remaps of a running server. */
 import { Command, InvalidArgumentError, Option } from 'commander'
-import type { ListFormat, ListRange, ParseOptions } from '../remap/lists/list.js'
+import type { ListFormat, ListRange, ParseOptions } from '../util/lists/list.js'
 import { UsageError } from '../util/errors.js'
 import { readList, runBatch, runLong } from './batch.js'
 import { EXIT } from './exit.js'
@@ -165,7 +165,7 @@ async function rangesOf(
       'give MAIN_SECTOR, SPARE_SECTOR (or auto, or lost) and SECTORS, or --from (add --help for help)',
     )
   if (lost) throw new UsageError('--lost goes with --from; for single sectors say lost in place of the spare sector')
-  const { placeOf } = await import('../remap/lists/own.js')
+  const { placeOf } = await import('../util/lists/own.js')
   return [{ line: 0, mainSector, sectors, ...placeOf(place, 0) }]
 }
 

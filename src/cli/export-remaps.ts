@@ -1,7 +1,7 @@
 /** All remaps of a running server as a list, read page by page: what changes meanwhile may be in it or not. */
 import { once } from 'node:events'
 import type { QmpClient } from '../qmp/client.js'
-import { printList, type ListFormat } from '../remap/lists/list.js'
+import { printList, type ListFormat } from '../util/lists/list.js'
 import { withServer } from './ask.js'
 
 const RANGES_PER_PAGE = 20_000

@@ -1,7 +1,7 @@
 /** `nbd-remap remaps`: the list of remapped ranges of a running server. */
 import { Command } from 'commander'
 import { ask, show, type ShowOptions } from './ask.js'
-import type { ListFormat } from '../remap/lists/list.js'
+import type { ListFormat } from '../util/lists/list.js'
 import {
   controlOption,
   jsonOption,

@@ -1,9 +1,10 @@
 /**
  * Writes the documents that are made from the definitions of the commands. `npm run docs` has it write docs/COMMANDS.md,
- * docs/status.schema.json, the list of commands in README.md and the man pages; every build the man pages alone, with the argument `man`.
+ * docs/status.schema.json, the tables of docs/FAULTS.md, the list of commands in README.md and the man pages; every build the man pages alone, with the argument `man`.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { withFaultTables } from '../../faults/markdown.js'
 import { packageRoot, packageVersion } from '../package-version.js'
 import { loadProgram } from '../program.js'
 import { commandsMarkdown, withCommandList } from './markdown.js'
@@ -21,5 +22,7 @@ if (process.argv[2] !== 'man') {
   const readme = join(packageRoot(), 'README.md')
   await writeFile(join(packageRoot(), 'docs/COMMANDS.md'), commandsMarkdown(program))
   await writeFile(join(packageRoot(), 'docs/status.schema.json'), `${JSON.stringify(statusSchema(), null, 2)}\n`)
+  const faults = join(packageRoot(), 'docs/FAULTS.md')
+  await writeFile(faults, withFaultTables(await readFile(faults, 'utf8')))
   await writeFile(readme, withCommandList(await readFile(readme, 'utf8'), program))
 }

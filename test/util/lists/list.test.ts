@@ -5,7 +5,7 @@ import {
   type ListFormat,
   type ListRange,
   type ParseOptions,
-} from '../../../src/remap/lists/list.js'
+} from '../../../src/util/lists/list.js'
 
 const OPTIONS: ParseOptions = { unit: 1024, statuses: '-*/', lost: false }
 const parse = (text: string, options: Partial<ParseOptions> = {}): ListRange[] =>

@@ -4,7 +4,7 @@
  *
  *   ?  not tried    *  not trimmed    /  not scraped    -  bad    +  finished
  */
-import { SECTOR_SIZE } from '../../util/units.js'
+import { SECTOR_SIZE } from '../units.js'
 import { dataLines, ListError, type DataLine } from './lines.js'
 import type { ListRange, ListSource, ParseOptions } from './list.js'
 

@@ -1,5 +1,5 @@
 /** The lists of badblocks(8), which e2fsck(8) and mke2fs(8) take with -l: a block number on each line. */
-import { SECTOR_SIZE } from '../../util/units.js'
+import { SECTOR_SIZE } from '../units.js'
 import { dataLines, ListError, wholeNumber } from './lines.js'
 import type { ListRange, ListSource, ParseOptions } from './list.js'
 

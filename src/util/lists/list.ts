@@ -2,7 +2,6 @@
  * Lists of ranges as files: our own form, the lists of badblocks(8), and the map files of GNU ddrescue. Each form has a
  * file of its own here with what reads and what writes it.
  */
-import type { BatchRange } from '../batch.js'
 import { parseBadblocks, printBadblocks } from './badblocks.js'
 import { parseDdrescue, printDdrescue } from './ddrescue.js'
 import { parseOwn, printOwn } from './own.js'
@@ -12,7 +11,13 @@ export const LIST_FORMATS = ['own', 'badblocks', 'ddrescue'] as const
 export type ListFormat = (typeof LIST_FORMATS)[number]
 
 /** What is remapped, or is to be, in sectors of 512 bytes. */
-export interface ListRange extends BatchRange {
+export interface ListRange {
+  readonly mainSector: number
+  readonly sectors: number
+  /** Where on the spare; `undefined`: wherever there is room. */
+  readonly spareSector?: number | undefined
+  /** The content of these sectors is lost. */
+  readonly lost?: boolean | undefined
   readonly line: number
 }
 
