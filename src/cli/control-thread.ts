@@ -9,6 +9,7 @@ import type { Operations } from '../control/operations.js'
 import type { RemapEventSink } from '../remap/events.js'
 import { teeLog, type Log } from '../util/log.js'
 import type { ControlOrder, ControlReport } from './control-main.js'
+import type { ClientErrorData } from './client-errors.js'
 import type { ControlAccess } from './control-plane.js'
 
 export class ControlThread {
@@ -63,6 +64,11 @@ export class ControlThread {
   }
 
   readonly emit: RemapEventSink = (event, data) => {
+    this.#send({ kind: 'event', event, data: { ...data } })
+  }
+
+  /** An event of the NBD server that changes nothing about its clients. */
+  emitOfServer(event: 'CLIENT_ERROR', data: ClientErrorData): void {
     this.#send({ kind: 'event', event, data: { ...data } })
   }
 

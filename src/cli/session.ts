@@ -32,6 +32,7 @@ import { SECTOR_SIZE } from '../util/units.js'
 import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
 import type { HttpChoice } from './http.js'
+import { clientErrors } from './client-errors.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import { PairLostError, stopWithin } from './leave.js'
 import type { ControlAddress } from './options.js'
@@ -289,6 +290,7 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
     onClientConnected: (client) => {
       control?.tellClients('CLIENT_CONNECTED', client, server.clients)
     },
+    onClientError: clientErrors((data) => control?.emitOfServer('CLIENT_ERROR', data)),
     onClientDisconnected: (client) => {
       control?.tellClients('CLIENT_DISCONNECTED', client, server.clients)
     },

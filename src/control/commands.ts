@@ -18,7 +18,11 @@ import { statisticsCommands } from './statistics-commands.js'
 /** What the commands act on. */
 export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask' | 'log'>
 
-const DISK = { name: { kind: 'str' }, size: { kind: 'size' } } as const
+const DISK = {
+  name: { kind: 'str' },
+  location: { kind: 'str', description: 'with the whole path' },
+  size: { kind: 'size' },
+} as const
 export const STATUS = {
   kind: 'object',
   members: {
@@ -115,7 +119,7 @@ async function queryStatus(subject: ControlSubject): Promise<ServerStatus> {
     uri: facts.uri,
     'export-name': facts.exportName,
     'block-size': facts.blockSize,
-    main: { name: main.name, size: main.size },
+    main: { name: main.name, location: main.location, size: main.size },
     spares: [...subject.spares],
     remaps,
     clients: subject.clients.map((client) => ({

@@ -3,6 +3,7 @@ import { command, type Command } from '../qmp/schema.js'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import type { DataPlane } from './data-plane.js'
+import type { CheckedSectors } from './device-operations.js'
 import type { WatchedHealth } from './health-watch.js'
 import { deviceMessage, isLooking } from './dmsetup.js'
 import { deviceLines } from './dmsetup-reports.js'
@@ -21,6 +22,18 @@ const LINES = {
   },
 } as const
 
+/** Of one `check-sectors`: 64 MiB, as long as requests of clients are at most. */
+const CHECK_SECTORS_MAX = 131_072
+
+const CHECKED = {
+  kind: 'object',
+  members: {
+    readable: { kind: 'bool' },
+    'bad-sector': { kind: 'size', optional: true, description: 'the first one that cannot be read' },
+    error: { kind: 'str', optional: true, description: 'why, EIO for example' },
+  },
+} as const
+
 export const deviceCommands = (subject: DeviceSubject, look: LookAtHealth, log: Log): Record<string, Command> => ({
   'device-message': command({
     description: "Carries out one of dm-remap's messages, such as 'add_remap 1000 5000 100'; 'help' lists them",
@@ -32,6 +45,16 @@ export const deviceCommands = (subject: DeviceSubject, look: LookAtHealth, log: 
     description: 'The lines of dmsetup table and dmsetup status',
     returns: LINES,
     handler: () => deviceLines(subject, look),
+  }),
+  'check-sectors': command({
+    description:
+      'Reads these sectors as a client would, which repairs what can be repaired, and says whether that works',
+    arguments: {
+      'main-sector': { kind: 'size' },
+      sectors: { kind: 'int', min: 1, max: CHECK_SECTORS_MAX },
+    },
+    returns: CHECKED,
+    handler: async (args) => (await subject.ask('check-sectors', args)) as CheckedSectors,
   }),
   suspend: command({
     description: 'Finishes and flushes what is in flight, and holds all further requests until resume',

@@ -2,6 +2,7 @@
  * The data plane's side of what device-mapper's users ask for: hold all requests, put ranges exactly here or there, look at
  * a sector. Arguments have been checked in the control thread.
  */
+import { DeviceError } from '../device/device.js'
 import { QmpReplyError } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
 import { batchOf } from '../remap/admin.js'
@@ -25,6 +26,18 @@ export interface PlaceArguments {
   readonly sectors: number
 }
 
+export interface RangeArguments {
+  readonly 'main-sector': number
+  readonly sectors: number
+}
+
+/** What a client would get that reads the range now. */
+export interface CheckedSectors {
+  readonly readable: boolean
+  readonly 'bad-sector'?: number
+  readonly error?: string
+}
+
 /** Where a sector is served from, and whether it can be read there. */
 export interface SectorState {
   readonly spare?: string
@@ -42,6 +55,7 @@ export function deviceOperations({ pair, policy }: DeviceSubject): [string, Oper
     ['resume', () => target.suspension.resume()],
     ['flush', () => (target.suspension.isSuspended ? undefined : target.flush())],
     ['remap-place', (args) => place(target, policy, args as unknown as PlaceArguments)],
+    ['check-sectors', (args) => check(target, args as unknown as RangeArguments)],
     ['examine-sector', (args) => examine(target, (args as { sector: number }).sector)],
   ]
 }
@@ -60,6 +74,25 @@ async function place(target: RemapTarget, policy: ReadPolicy, args: PlaceArgumen
   } catch (error) {
     if (error instanceof RemapRequestError) throw new QmpReplyError(error.message)
     throw error
+  }
+}
+
+const CHECK_BYTES = 1024 * 1024
+
+/** As a client's read it may repair on its way what can be repaired. */
+async function check(target: RemapTarget, args: RangeArguments): Promise<CheckedSectors> {
+  refuseSuspended(target)
+  const start = args['main-sector'] * SECTOR_SIZE
+  if (start >= target.size) throw new QmpReplyError(`sector ${args['main-sector']} leaves the device`)
+  const end = Math.min(start + args.sectors * SECTOR_SIZE, target.size)
+  const buffer = Buffer.alloc(Math.min(CHECK_BYTES, end - start))
+  try {
+    for (let at = start; at < end; at += CHECK_BYTES)
+      await target.read(at, buffer.subarray(0, Math.min(CHECK_BYTES, end - at)))
+    return { readable: true }
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error
+    return { readable: false, 'bad-sector': Math.floor(error.offset / SECTOR_SIZE), error: error.code }
   }
 }
 

@@ -10,6 +10,7 @@ const WARNINGS: ReadonlySet<string> = new Set([
   'IO_TIMEOUT',
   'SPARE_LOW',
   'SPARE_EXHAUSTED',
+  'CLIENT_ERROR',
   'OWNERSHIP_LOST',
 ])
 
@@ -166,6 +167,19 @@ export const CONTROL_EVENTS = {
   CLIENT_CONNECTED: {
     description: 'An NBD client finished its handshake',
     data: { id: { kind: 'int' }, address: { kind: 'str' }, 'export-name': { kind: 'str' } },
+  },
+  CLIENT_ERROR: {
+    description: 'A client was told that its request failed: neither a spare nor a replica could help',
+    data: {
+      id: { kind: 'int' },
+      'export-name': { kind: 'str' },
+      operation: { kind: 'enum', values: ['read', 'write', 'flush', 'trim', 'write-zeroes', 'block-status'] },
+      sector: { kind: 'size' },
+      sectors: { kind: 'size' },
+      error: { kind: 'str' },
+      reply: { kind: 'str' },
+      untold: { kind: 'size' },
+    },
   },
   CLIENT_DISCONNECTED: {
     description: 'An NBD client is gone',

@@ -22,7 +22,7 @@ import type { IdlePoll } from './idle-poll.js'
 import { Inlet } from './inlet.js'
 import type { Limits } from './limits.js'
 import type { ServerTls } from './starttls.js'
-import { Transmission } from './transmission.js'
+import { Transmission, type RequestFailure } from './transmission.js'
 
 /** A client as status commands and events show it. */
 export interface ClientInfo {
@@ -46,6 +46,8 @@ export interface ConnectionOptions {
   readonly tls: ServerTls | undefined
   /** The handshake is done. */
   readonly onTransmission: (connection: Connection) => void
+  /** The client is about to be told that the disk failed its request. */
+  readonly onFailure: (connection: Connection, failure: RequestFailure) => void
   /** The socket is closed. */
   readonly onClosed: (connection: Connection) => void
 }
@@ -269,6 +271,9 @@ export class Connection {
       idlePoll,
       log,
       client: this.label,
+      onFailure: (failure) => {
+        this.#options.onFailure(this, failure)
+      },
       onProgress: this.#onProgress,
     })
     // That it has ended its side may have been seen already, behind answers of the handshake that it was slow to take.

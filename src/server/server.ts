@@ -15,6 +15,7 @@ import { IdlePoll } from './idle-poll.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
 import type { ServerTls } from './starttls.js'
+import type { RequestFailure } from './transmission.js'
 
 export interface NbdServerOptions {
   /** At least one. The first is also the default export. */
@@ -27,6 +28,8 @@ export interface NbdServerOptions {
   readonly tls?: ServerTls
   /** A client has finished its handshake. */
   readonly onClientConnected?: (client: ClientInfo) => void
+  /** A client is about to be told that the disk failed its request. Called on the data path: it must only pass on. */
+  readonly onClientError?: (client: ClientInfo, failure: RequestFailure) => void
   /** The same client's socket is closed. */
   readonly onClientDisconnected?: (client: ClientInfo) => void
 }
@@ -101,6 +104,9 @@ export class NbdServer {
         if (info === undefined) return
         this.#log.info(`${label} connected to export ${JSON.stringify(info.exportName)}`)
         this.#options.onClientConnected?.(info)
+      },
+      onFailure: ({ info }, failure) => {
+        if (info !== undefined) this.#options.onClientError?.(info, failure)
       },
       onClosed: ({ info, label }) => {
         if (info === undefined) return

@@ -5,7 +5,13 @@
  */
 
 import type { Socket } from 'node:net'
-import { DeviceError, type Completion, type WriteOptions, type ZeroOptions } from '../device/device.js'
+import {
+  DeviceError,
+  type Completion,
+  type DeviceErrorCode,
+  type WriteOptions,
+  type ZeroOptions,
+} from '../device/device.js'
 import type { ByteReader } from '../nbd/byte-reader.js'
 import { commandName, errorName } from '../nbd/names.js'
 import {
@@ -67,8 +73,22 @@ export interface TransmissionOptions {
   readonly log: Log
   /** For log lines: `client 7`. */
   readonly client: string
+  /** The client is about to be told that the disk failed its request. */
+  readonly onFailure?: ((failure: RequestFailure) => void) | undefined
   /** Called when a request is done and `advance` may get further, or the last one is done. */
   readonly onProgress: () => void
+}
+
+/** A request that the device failed, as the client asked it: not the part of it that was bad. */
+export interface RequestFailure {
+  /** `READ`, `WRITE`, ... */
+  readonly operation: string
+  readonly offset: number
+  readonly length: number
+  /** What the device failed with. */
+  readonly code: DeviceErrorCode
+  /** What the client is told, `EIO` or `ENOSPC` for example. */
+  readonly reply: string
 }
 
 /** A request on its way from its header to the device. */
@@ -91,6 +111,8 @@ const FUA: WriteOptions = { fua: true }
 const NO_PAYLOAD: readonly Buffer[] = []
 
 const isFua = ({ flags }: Request): boolean => (flags & NBD_CMD_FLAG_FUA) !== 0
+/** `WRITE_ZEROES` of NBD_CMD_WRITE_ZEROES, `EIO` of NBD_EIO. */
+const shortName = (name: string): string => name.replace(/^NBD_(CMD_)?/, '')
 const describe = ({ type, length, offset }: Request): string =>
   `${commandName(type)} of ${length} bytes at offset ${offset}`
 
@@ -384,11 +406,21 @@ export class Transmission {
       return { error: wireError(error, request) }
     }
     log.debug(`${client}: ${describe(request)}: ${error.message}`)
+    this.#tellFailure(request, error)
     const inside = error.offset >= request.offset && error.offset < request.offset + request.length
     return {
       error: wireError(error, request),
       ...(request.type === NBD_CMD_READ && inside ? { offset: error.offset } : {}),
     }
+  }
+
+  /** Zeros that were to be fast or not at all are no failure. */
+  #tellFailure(request: Request, error: DeviceError): void {
+    const { code } = error
+    if (code === 'ENOTSUP') return
+    const { type, offset, length } = request
+    const reply = shortName(errorName(wireError(error, request)))
+    this.#options.onFailure?.({ operation: shortName(commandName(type)), offset, length, code, reply })
   }
 
   #failureOf(request: Request, error: unknown): Buffer {
