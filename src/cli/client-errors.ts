@@ -21,14 +21,18 @@ export interface ClientErrorData {
   readonly untold: number
 }
 
-/** @returns what takes the failures, from the data path */
+/**
+ * @param now milliseconds on a steady clock
+ * @returns what takes the failures, from the data path
+ */
 export function clientErrors(
   tell: (data: ClientErrorData) => void,
+  now: () => number = () => performance.now(),
 ): (client: ClientInfo, failure: RequestFailure) => void {
   const bucket = new TokenBucket(PER_SECOND, BURST)
   let untold = 0
   return ({ id, exportName }, { operation, offset, length, code, reply }) => {
-    if (!bucket.take(performance.now())) {
+    if (!bucket.take(now())) {
       untold++
       return
     }
