@@ -157,6 +157,16 @@ export function parseSeconds(text: string): number {
   return seconds
 }
 
+/** Less than the pauses that a busy machine makes would end workers that are well. */
+const HANG_TIMEOUT_MIN = 0.1
+
+export function parseHangTimeout(text: string): number {
+  const seconds = Number(text)
+  if (text.trim() === '' || !(seconds === 0 || (seconds >= HANG_TIMEOUT_MIN && seconds < 86_400)))
+    throw new InvalidArgumentError(`It must be a number of seconds from ${HANG_TIMEOUT_MIN} to 86400, or 0.`)
+  return seconds
+}
+
 /** What a timer can wait for. */
 const SELF_CHECK_MAX = 2_000_000
 

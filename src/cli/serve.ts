@@ -20,6 +20,7 @@ import {
   parseCount,
   parseExportName,
   parseHostPort,
+  parseHangTimeout,
   parseLength,
   parseLocation,
   parseSeconds,
@@ -68,6 +69,7 @@ interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions, Eve
   readonly spareLow: number
   readonly acceptMain?: boolean
   readonly supervise?: boolean
+  readonly hangTimeout: number
   readonly tableMinBuckets?: number
   readonly tableGrowLoad?: number
   readonly tableShrinkLoad?: number
@@ -164,6 +166,12 @@ const withoutTls = (): Command =>
     )
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
+    .option(
+      '--hang-timeout <seconds>',
+      'with --supervise: so long may the server not answer; then it is killed and restarted, unless it waits for a disk; 0: never',
+      parseHangTimeout,
+      2,
+    )
 
 export const serveCommand = (): Command =>
   addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(withoutTls()))), 'table-')
@@ -227,7 +235,8 @@ async function run(configuration: ServeConfiguration): Promise<void> {
   const readiness = new Readiness({ prints: inherited.length === 0, log: session.log })
   if (options.supervise) {
     const { supervise } = await import('./supervisor.js')
-    await supervise(addresses, readiness, stop, session.log, { text: configuration.text, signal })
+    const settings = { hangTimeoutMs: options.hangTimeout * 1000, configuration: { text: configuration.text, signal } }
+    await supervise(addresses, readiness, stop, session.log, settings)
   } else {
     const { serveAlone } = await import('./session.js')
     await serveAlone(session, addresses, readiness, stop, reloading)

@@ -6,6 +6,9 @@
  *
  * The invariant: a connection is the supervisor's until a worker has said that it took it. QEMU reconnects before the
  * death of a worker is known here, so a connection may well be handed to the dead; it goes to the next one then.
+ *
+ * A worker that hangs is killed, when the next one would be better off (heartbeat.ts). The next one starts only when the
+ * kernel says that it is gone: until then its last write may still be under way.
  */
 import { fork, type ChildProcess } from 'node:child_process'
 import type { Socket } from 'node:net'
@@ -13,6 +16,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { BoundAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
+import { Heartbeat } from './heartbeat.js'
 import { listenForClients, type ClientAddresses } from './listen.js'
 import type { Readiness } from './readiness.js'
 import type { ReloadSignal } from './reload-signal.js'
@@ -24,6 +28,12 @@ import { ignoreError, WORKER_VARIABLE, type Order, type Report, type Role } from
 const HEALTHY_LIFE_MS = 2000
 const RESTART_PAUSE_MS = 100
 const RESTART_PAUSE_MAX_MS = 5000
+
+export interface SupervisorSettings {
+  /** A worker that does not answer for so long is looked at, and killed if that helps; 0: never. */
+  readonly hangTimeoutMs: number
+  readonly configuration: SupervisorConfiguration
+}
 
 export interface SupervisorConfiguration {
   /** The text of the configuration file. */
@@ -40,9 +50,9 @@ export async function supervise(
   readiness: Readiness,
   stop: Stop,
   log: Log,
-  configuration: SupervisorConfiguration,
+  settings: SupervisorSettings,
 ): Promise<void> {
-  const supervisor = new Supervisor(readiness, stop, log, configuration)
+  const supervisor = new Supervisor(readiness, stop, log, settings)
   const listener = await listenForClients(addresses, supervisor.admit, log)
   try {
     process.exitCode = await supervisor.run(listener.address)
@@ -56,6 +66,7 @@ class Supervisor {
   readonly #readiness: Readiness
   readonly #stop: Stop
   readonly #log: Log
+  readonly #hangTimeoutMs: number
   readonly #stopPausing = new AbortController()
   #waiting: Socket[] = []
   #worker: Worker | undefined
@@ -65,8 +76,10 @@ class Supervisor {
   #announced = false
   #restartPauseMs = 0
 
-  constructor(readiness: Readiness, stop: Stop, log: Log, { text, signal }: SupervisorConfiguration) {
+  constructor(readiness: Readiness, stop: Stop, log: Log, { hangTimeoutMs, configuration }: SupervisorSettings) {
+    const { text, signal } = configuration
     this.#configuration = text
+    this.#hangTimeoutMs = hangTimeoutMs
     signal.heed(() => this.#worker?.reload())
     this.#readiness = readiness
     this.#stop = stop
@@ -92,7 +105,9 @@ class Supervisor {
       this.#worker = worker
       const started = Date.now()
       this.#log.info(`worker ${worker.pid} serves`)
+      const heartbeat = this.#watch(worker)
       worker.serve({
+        onAlive: () => heartbeat?.heard(),
         onReady: (uri) => {
           this.#onReady(address, uri)
         },
@@ -103,6 +118,7 @@ class Supervisor {
         },
       })
       const exit = await worker.exited
+      heartbeat?.stop()
       this.#keep(worker.notTaken)
       const exitCode = this.#finalCode(exit)
       if (exitCode !== undefined) return exitCode
@@ -117,6 +133,16 @@ class Supervisor {
     this.#announced = true
     for (const socket of this.#waiting.splice(0)) this.#worker?.hand(socket)
     if (!this.#stop.isRequested) this.#standby = this.#newWorker(address, true)
+  }
+
+  #watch(worker: Worker): Heartbeat | undefined {
+    if (this.#hangTimeoutMs === 0) return undefined
+    const onHung = (text: string): void => {
+      this.#log.error(`worker ${worker.pid} ${text}; it is killed`)
+      worker.kill()
+    }
+    const subject = { pid: worker.pid, beat: worker.beat.bind(worker), onHung }
+    return new Heartbeat(subject, this.#hangTimeoutMs, this.#log)
   }
 
   #newWorker(address: BoundAddress, isStandby: boolean): Worker {
@@ -168,6 +194,7 @@ class Supervisor {
 }
 
 interface WorkerObserver {
+  onAlive(): void
   onReady(uri: string): void
   onReloaded(configuration: string): void
 }
@@ -238,6 +265,9 @@ class Worker {
           this.#handed.get(report.id)?.destroy()
           this.#handed.delete(report.id)
           return
+        case 'alive':
+          observer.onAlive()
+          return
         case 'ready':
           this.#isReady = true
           observer.onReady(report.uri)
@@ -259,7 +289,17 @@ class Worker {
     this.#child.kill('SIGHUP')
   }
 
+  /** It answers, if it is alive. */
+  beat(): void {
+    this.#child.send({ kind: 'beat' } satisfies Order, ignoreError)
+  }
+
   stop(): void {
     this.#child.kill('SIGTERM')
+  }
+
+  /** Also one that is stopped. */
+  kill(): void {
+    this.#child.kill('SIGKILL')
   }
 }

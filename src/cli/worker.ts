@@ -19,11 +19,16 @@ export interface Role {
 }
 
 /** From the supervisor to a worker. A connection comes with its socket. */
-export type Order = { readonly kind: 'serve' } | { readonly kind: 'connection'; readonly id: number }
+export type Order =
+  | { readonly kind: 'serve' }
+  | { readonly kind: 'connection'; readonly id: number }
+  /** To be answered with `alive`, by the thread that serves NBD. */
+  | { readonly kind: 'beat' }
 
 /** From a worker to its supervisor: it takes connections from now on; it took this one. */
 export type Report =
   | { readonly kind: 'ready'; readonly uri: string }
+  | { readonly kind: 'alive' }
   | { readonly kind: 'taken'; readonly id: number }
   /** Another text of the configuration file is in force. */
   | { readonly kind: 'reloaded'; readonly configuration: string }
@@ -51,6 +56,10 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
       const order = message as Order
       if (order.kind === 'serve') {
         resolve()
+        return
+      }
+      if (order.kind === 'beat') {
+        report({ kind: 'alive' })
         return
       }
       // Said before the first byte is sent to the client: a connection that has seen a greeting can go to nobody else.
