@@ -4,8 +4,9 @@
  * included: it is the writers who escape.
  */
 
-/** `broken`: the stage itself fell over, so that nothing is known about what was to be shown. */
-export type Outcome = 'passed' | 'failed' | 'broken'
+/** What `outcomeOf` says. `broken`: the stage itself fell over, so that nothing is known about what was to be shown. */
+export const OUTCOMES = ['passed', 'failed', 'broken'] as const
+export type Outcome = (typeof OUTCOMES)[number]
 
 export interface RunRecord {
   /** A short word, as the scenario's file is called: `server-killed`. */
@@ -39,6 +40,7 @@ export interface Check {
 
 export interface Measurement {
   readonly name: string
+  /** NaN when it could not be measured, which is `null` in JSON and over every limit. */
   readonly value: number
   /** As printed behind the value: `ms`, `MiB/s`, or nothing for a count. */
   readonly unit: string
@@ -70,3 +72,13 @@ export interface Mark {
 }
 
 export const isWithinLimit = ({ value, limit }: Measurement): boolean => limit === undefined || value <= limit
+
+/**
+ * The verdict on a run that came to its end: all checks hold, all limits are kept, and the control run, if there is one,
+ * failed. A control run that passes means that the run shows nothing.
+ */
+export const outcomeOf = (run: Pick<RunRecord, 'checks' | 'measurements' | 'control'>): Outcome => {
+  const holds = run.checks.every(({ ok }) => ok) && run.measurements.every(isWithinLimit)
+  if (run.control?.outcome === 'broken') return 'broken'
+  return holds && run.control?.outcome !== 'passed' ? 'passed' : 'failed'
+}

@@ -1,9 +1,11 @@
 /**
  * Writes the documents that are made from the definitions of the commands. `npm run docs` has it write docs/COMMANDS.md,
- * docs/status.schema.json, the tables of docs/FAULTS.md, the list of commands in README.md and the man pages; every build the man pages alone, with the argument `man`.
+ * docs/status.schema.json, docs/runs.schema.json, the tables of docs/FAULTS.md, the list of commands in README.md and the man pages;
+ * every build the man pages alone, with the argument `man`.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { RUNS_SCHEMA } from '../../../qemu/report/schema.js'
 import { withFaultTables } from '../../faults/markdown.js'
 import { packageRoot, packageVersion } from '../package-version.js'
 import { loadProgram } from '../program.js'
@@ -24,5 +26,6 @@ if (process.argv[2] !== 'man') {
   await writeFile(join(packageRoot(), 'docs/status.schema.json'), `${JSON.stringify(statusSchema(), null, 2)}\n`)
   const faults = join(packageRoot(), 'docs/FAULTS.md')
   await writeFile(faults, withFaultTables(await readFile(faults, 'utf8')))
+  await writeFile(join(packageRoot(), 'docs/runs.schema.json'), `${JSON.stringify(RUNS_SCHEMA, null, 2)}\n`)
   await writeFile(readme, withCommandList(await readFile(readme, 'utf8'), program))
 }

@@ -1,0 +1,17 @@
+/** Reports of runs: what a run leaves behind, and the forms in which it can be read. */
+export { readJson, RecordFormatError, RUNS_VERSION, writeJson, type RunsDocument } from './json.js'
+export { writeJunit } from './junit.js'
+export {
+  isWithinLimit,
+  MARK_KINDS,
+  outcomeOf,
+  type Check,
+  type Mark,
+  type MarkKind,
+  type Measurement,
+  type Outcome,
+  type Point,
+  type RunRecord,
+  type Series,
+} from './record.js'
+export { writeTap } from './tap.js'
