@@ -16,6 +16,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   health: async () => (await import('./health.js')).healthCommand(),
   table: async () => (await import('./table.js')).tableCommand(),
   remaps: async () => (await import('./remaps.js')).remapsCommand(),
+  errors: async () => (await import('./errors.js')).errorsCommand(),
   add: async () => (await import('./change-remaps.js')).addCommand(),
   remove: async () => (await import('./change-remaps.js')).removeCommand(),
   clear: async () => (await import('./change-remaps.js')).clearCommand(),

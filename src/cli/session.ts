@@ -277,6 +277,7 @@ function factsOf(options: SessionOptions, uri: string, pair: Pair): Facts {
     size: servedSize(options, pair),
     main: { name: main.name, location: resolveLocation(options.main), size: main.size },
     statistics: target.statistics.memory,
+    errors: target.errors.counts.memory,
   }
 }
 
@@ -312,11 +313,14 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     await closeDisks(opened)
     throw error
   }
-  const main = guardedDisk('main', opened.main, options, emit)
+  let formatted: { pair: Pair; blank: OpenedDisk[] } | undefined
+  const main = guardedDisk('main', opened.main, options, (event, data) => {
+    formatted?.pair.target.errors.observe(event, data)
+    emit(event, data)
+  })
   const slowReads = new SlowReads(main.device, options.slowReadMs)
   const disks = { ...opened, main: { ...main, device: slowReads } }
   let replica: OpenedDisk | undefined
-  let formatted: { pair: Pair; blank: OpenedDisk[] }
   try {
     replica = await openReplicaOf(disks, options, emit)
     formatted = await openFormatted(disks, replica, options, emit)

@@ -17,7 +17,7 @@ export const statsCommand = (): Command =>
     .addOption(jsonOption())
     .addOption(watchOption())
     .option('--reset', 'let the counters since the start, and the latencies, begin anew')
-    .option('--lifetime', 'with --reset: the counters since the pair was formatted, too')
+    .option('--lifetime', 'with --reset: the counters since the pair was formatted, and the history of errors, too')
     .addHelpText(
       'after',
       `

@@ -11,7 +11,7 @@ interface TopOptions {
 export const topCommand = (): Command =>
   new Command('top')
     .description(
-      'Watch a running server on a terminal: requests, latencies, errors, and where on the disk the remaps are.',
+      'Watch a running server on a terminal: requests, latencies, errors, and where on the disk errors and remaps are.',
     )
     .addOption(controlOption())
     .option('--interval <seconds>', 'time between two looks', parseSeconds, 1)

@@ -6,6 +6,7 @@ import { silentLog, type Log } from '../util/log.js'
 import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
 import { deviceCommands } from './device-commands.js'
+import { errorCommands } from './error-commands.js'
 import { healingCommands } from './healing-commands.js'
 import { healthCommands } from './health-commands.js'
 import type { WatchedHealth } from './health-watch.js'
@@ -83,6 +84,7 @@ export function controlCommands(
       handler: () => queryStatus(subject),
     }),
     ...statisticsCommands(subject),
+    ...errorCommands(subject),
     ...healthCommands(look),
     ...remapCommands(subject),
     ...spareCommands(subject),

@@ -26,6 +26,8 @@ export interface Facts {
   readonly main: { readonly name: string; readonly location: string; readonly size: number }
   /** See `openStatistics`. */
   readonly statistics: SharedArrayBuffer
+  /** See `openErrorCounts`. */
+  readonly errors: SharedArrayBuffer
 }
 
 /** How a question ended. */

@@ -1,4 +1,5 @@
 /** `/metrics`: what Prometheus is told. Names and units follow its conventions; docs/HTTP.md lists them. */
+import { ERROR_KINDS, ERROR_REGIONS, openErrorCounts, type ErrorKind } from '../remap/error-counts.js'
 import { TIMED_OPERATIONS, type Statistics } from '../remap/statistics.js'
 import { Exposition } from './exposition.js'
 import type { WatchedHealth } from './health-watch.js'
@@ -22,6 +23,7 @@ export function metricsText(measured: Measured): string {
   aboutServer(to, measured)
   aboutRequests(to, measured.statistics)
   aboutFaults(to, measured.statistics)
+  aboutRegions(to, measured.facts)
   aboutTable(to, measured.statistics)
   aboutSpares(to, measured.spares)
   aboutHealth(to, measured)
@@ -81,6 +83,38 @@ function aboutFaults(to: Exposition, statistics: Statistics): void {
   to.counter('nbd_remap_failed_blocks_total', 'Blocks that moved because a disk failed them.', statistics.failedBlocks)
   to.counter('nbd_remap_weak_blocks_total', 'Of these the ones that were only late.', statistics.weakBlocks)
   to.counter('nbd_remap_lost_sectors_total', 'Sectors whose content was lost.', statistics.lostSectors)
+}
+
+/** So many that they do not crowd out everything else in a database of many disks. */
+const METRIC_REGIONS = 32
+const REGION_KINDS: readonly (readonly [kind: string, of: ErrorKind])[] = [
+  ['read', 'readErrors'],
+  ['write', 'writeErrors'],
+  ['spare', 'spareErrors'],
+  ['slow-read', 'slowReads'],
+  ['timeout', 'timeouts'],
+]
+
+function aboutRegions(to: Exposition, facts: Facts): void {
+  const { regionSize, regions, totals, blocks, dropped } = openErrorCounts(facts.errors)
+  const joined = ERROR_REGIONS / METRIC_REGIONS
+  const samples = Array.from({ length: METRIC_REGIONS }, (_, region) => {
+    const parts = regions.filter(({ number }) => Math.floor(number / joined) === region)
+    return REGION_KINDS.map(([kind, of]) => {
+      const count = parts.reduce((sum, { counts }) => sum + (counts[ERROR_KINDS.indexOf(of)] ?? 0), 0)
+      return [{ region: String(region), kind }, count] as const
+    })
+  })
+  const timeouts = totals[ERROR_KINDS.indexOf('timeouts')] ?? 0
+  to.counter('nbd_remap_main_timeouts_total', 'Requests to the main disk that were given up.', timeouts)
+  to.gauge('nbd_remap_region_size_bytes', 'Length of a region of the main disk.', regionSize * joined)
+  to.counter(
+    'nbd_remap_region_errors_total',
+    'Errors and late requests of each region of the main disk that had any.',
+    samples.flat().filter(([, count]) => count > 0),
+  )
+  to.gauge('nbd_remap_error_history_blocks', 'Blocks of the main disk with a history of errors.', blocks)
+  to.counter('nbd_remap_error_history_dropped_blocks_total', 'Blocks whose history found no room.', dropped)
 }
 
 function aboutTable(to: Exposition, { remaps, buckets, resizes }: Statistics): void {

@@ -4,6 +4,7 @@
  */
 import type { JsonObject } from '../qmp/message.js'
 import { deviceOperations } from './device-operations.js'
+import { errorOperations } from './error-operations.js'
 import { healingOperations, type HealingSubject } from './healing-operations.js'
 import { metadataOperations, type MetadataSubject } from './metadata-operations.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
@@ -25,6 +26,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...spareOperations(subject.pair),
     ...healingOperations(subject),
     ...metadataOperations(subject),
+    ...errorOperations(subject.pair),
     ...deviceOperations(subject),
     ['reload', () => subject.reload()],
     ['reset-stats', ({ lifetime }) => resetStatistics(subject, lifetime === true)],
@@ -36,8 +38,10 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ],
   ])
 
-/** That the lifetime begins anew is durable when it resolves. */
+/** That the lifetime begins anew, and the history of errors with it, is durable when it resolves. */
 async function resetStatistics({ pair: { target } }: OperationsSubject, all: boolean): Promise<void> {
   target.lifetime.reset(all)
-  if (all && !target.readOnly) await target.pool.noteLifetime()
+  if (!all) return
+  target.errors.clear()
+  if (!target.readOnly) await target.pool.noteCounts()
 }

@@ -11,12 +11,10 @@ export class Lifetime {
   #startedMs = performance.now()
   #noted = ''
 
-  /** From now on the headers have it. */
   constructor(pool: SparePool, statistics: Statistics) {
     this.#pool = pool
     this.#statistics = statistics
     statistics.before.set(newest(pool.lifetimes))
-    pool.lifetime = () => this.#total()
     this.#noted = this.#counted
   }
 
@@ -24,7 +22,7 @@ export class Lifetime {
   async note(): Promise<void> {
     const counted = this.#counted
     if (counted === this.#noted) return
-    await this.#pool.noteLifetime()
+    await this.#pool.noteCounts()
     this.#noted = counted
   }
 
@@ -34,7 +32,7 @@ export class Lifetime {
    */
   reset(all: boolean): void {
     const { before, latencies } = this.#statistics
-    const total = this.#total()
+    const { total } = this
     this.#startedMs = performance.now()
     for (const counter of COUNTERS) this.#statistics[counter] = 0
     for (const latency of Object.values(latencies)) latency.clear()
@@ -43,7 +41,7 @@ export class Lifetime {
   }
 
   /** Seconds served, and then each counter. */
-  #total(): number[] {
+  get total(): number[] {
     const { before } = this.#statistics
     const servedSeconds = (performance.now() - this.#startedMs) / 1000
     const counts = COUNTERS.map((counter) => this.#statistics[counter])

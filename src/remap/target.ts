@@ -24,6 +24,7 @@ import type { Log } from '../util/log.js'
 import { RangeLock, type Release } from '../util/range-lock.js'
 import { KiB, mainBlock, MiB, SECTOR_SIZE, type MainBlock, type SlotNumber } from '../util/units.js'
 import { DataBlocks } from './data-blocks.js'
+import { ErrorHistory } from './error-history.js'
 import type { RemapEvents, RemapEventSink } from './events.js'
 import { allocationExtents, stateExtents, type StateExtent, type StatePlacements } from './extents.js'
 import { everyPart, type VisitPart } from './parts.js'
@@ -65,6 +66,7 @@ export class RemapTarget implements Device {
   readonly statistics: Statistics = newStatistics()
   readonly #latencies = this.statistics.latencies
   readonly lifetime: Lifetime
+  readonly errors: ErrorHistory
   readonly lock = new RangeLock()
   readonly suspension = new Suspension(this)
   readonly replica: Replica | undefined
@@ -87,11 +89,15 @@ export class RemapTarget implements Device {
     // Whatever changes a level is told to the world, so this is where the levels are kept up.
     const emit: RemapEventSink = (event, data) => {
       this.#updateLevels()
+      this.errors.observe(event, data)
       if (event === 'REMAP_ADDED') this.#countMoved(data as RemapEvents['REMAP_ADDED'])
       options.emit(event, data)
     }
     this.emit = emit
     this.lifetime = new Lifetime(pool, this.statistics)
+    this.errors = new ErrorHistory(main.size, pool.blockSize)
+    this.errors.restore(pool.errors, pool.moves.count)
+    pool.counted = () => ({ lifetime: this.lifetime.total, errors: this.errors.note(pool.moves.count) })
     this.table = newTable(options, emit)
     const generation = this.#fillTable()
     this.placement = new Placement({ pool, table: this.table, generation, lowShare: spares.lowShare, emit, log })

@@ -43,6 +43,7 @@ export class WeakBlocks {
   /** A read of main took longer than allowed. */
   readonly late = (offset: number, length: number): void => {
     this.#target.statistics.slowReads++
+    this.#target.errors.late(offset, length)
     // What is read to follow up must not be followed up itself.
     if (this.#closed || this.#working !== undefined || this.#target.readOnly) return
     if (this.#waiting.length < WAITING_MAX) this.#waiting.push({ offset, length })

@@ -157,7 +157,11 @@ export interface HeaderNotes {
   readonly healing?: unknown
   /** What was counted since the pair was formatted: see `remap/lifetime.ts`. */
   readonly lifetime?: unknown
+  /** What each block of the main disk has done wrong: see `remap/error-notes.ts`. */
+  readonly errors?: unknown
 }
+
+export type CountedNotes = Pick<HeaderNotes, 'lifetime' | 'errors'>
 
 export interface Header {
   readonly version: number

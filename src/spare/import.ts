@@ -141,7 +141,7 @@ export class SpareImport {
    * of which the epochs since know nothing.
    */
   #newHeader(slotTable: Header['notes']['slotTable']): Header {
-    const { main, createdAt, pool, lifetime } = this.#header.notes
+    const { main, createdAt, pool, lifetime, errors } = this.#header.notes
     return {
       ...this.#header,
       version: FORMAT_VERSION,
@@ -153,6 +153,7 @@ export class SpareImport {
         pool,
         ...(slotTable && { slotTable }),
         ...(lifetime !== undefined && { lifetime }),
+        ...(errors !== undefined && { errors }),
       },
     }
   }

@@ -2,9 +2,10 @@
  * The notes of a header as msgpack. They always fit: what is there to find disks by itself, and to say which ones are meant,
  * gives way to what the slots depend on, in this order:
  *
- *   1. spares that were removed are forgotten, the oldest first
- *   2. of the location of the main disk the beginning goes
- *   3. of the locations of the spares, all in equal shares
+ *   1. of the blocks of the main disk with the worst errors the less bad half is forgotten, again and again, then the totals
+ *   2. spares that were removed are forgotten, the oldest first
+ *   3. of the location of the main disk the beginning goes
+ *   4. of the locations of the spares, all in equal shares
  *
  * The rest has bounds of its own, with which it fits: test/spare/notes.test.ts has all of it at its longest.
  */
@@ -32,6 +33,8 @@ export function packNotes(notes: HeaderNotes, room: number): Buffer {
 
 /** @returns `undefined`: there is nothing left to leave out */
 function shortened(notes: HeaderNotes, excess: number): HeaderNotes | undefined {
+  const { errors, ...others } = notes
+  if (errors !== undefined) return { ...others, ...withFewerBlocks(errors) }
   const { pool, main } = notes
   if (pool.removed.length > 0) return { ...notes, pool: { ...pool, removed: pool.removed.slice(0, -1) } }
   const location = lastBytes(main.location, MAIN_LOCATION_LEAST)
@@ -41,4 +44,10 @@ function shortened(notes: HeaderNotes, excess: number): HeaderNotes | undefined 
   const bytesMax = Math.max(0, longest - Math.ceil(excess / pool.members.length))
   const members = pool.members.map((member) => ({ ...member, location: lastBytes(member.location, bytesMax) }))
   return { ...notes, pool: { ...pool, members } }
+}
+
+function withFewerBlocks(errors: unknown): Pick<HeaderNotes, 'errors'> {
+  const { worst } = (errors ?? {}) as { readonly worst?: unknown }
+  if (!Array.isArray(worst) || worst.length === 0) return {}
+  return { errors: { ...(errors as object), worst: worst.slice(0, Math.floor(worst.length / 2)) } }
 }

@@ -25,6 +25,7 @@ import {
   poolOfOne,
   POOL_MEMBERS_MAX,
   SLOTS_MAX,
+  type CountedNotes,
   type MainIdentity,
   type MainMoves,
   type PoolMember,
@@ -161,8 +162,8 @@ export class SparePool {
   readonly records = new SlotRecords()
   readonly #log: Log
   #members: readonly Member[] = []
-  /** What every update of a header notes of the lifetime of the pair. */
-  lifetime: () => unknown = () => undefined
+  /** What every update of a header notes of what was counted. */
+  counted: () => CountedNotes = () => ({})
   #record: PoolRecord
   /** The list that holds, while some member may know another one. */
   #disputed: PoolRecord | undefined
@@ -369,8 +370,13 @@ export class SparePool {
     return this.#members.map(({ spare }) => spare.header.notes.lifetime)
   }
 
-  /** Writes the lifetime down as it is now. @throws DeviceError */
-  noteLifetime(): Promise<void> {
+  /** What is known of the errors of the main disk. */
+  get errors(): unknown {
+    return this.#knowing.header.notes.errors
+  }
+
+  /** Writes down what was counted until now. @throws DeviceError */
+  noteCounts(): Promise<void> {
     return this.#oneAtATime(async () => {
       for (const { spare } of this.#members) await spare.update({})
     })
@@ -595,7 +601,7 @@ export class SparePool {
   async #load(found: PoolSpare): Promise<Member> {
     const base = roomFor(found.header.geometry.slots, this.#members)
     const spare = await Spare.load(found.device, found, this.#log, { records: this.records, base })
-    spare.lifetime = () => this.lifetime()
+    spare.counted = () => this.counted()
     return new Member(spare, found.location, base)
   }
 

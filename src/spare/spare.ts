@@ -27,6 +27,7 @@ import {
   poolOfOne,
   SLOTS_PER_PAGE,
   spareSizeMin,
+  type CountedNotes,
   type Geometry,
   type Header,
   type HeaderNotes,
@@ -101,8 +102,8 @@ export class Spare {
   readonly device: Device
   readonly findings: OpenFindings
   readonly slots: SlotTable
-  /** What every update of the header notes of the lifetime; undefined: it stays as it is. */
-  lifetime: () => unknown = () => undefined
+  /** What every update of the header notes of what was counted; what is absent stays as it is. */
+  counted: () => CountedNotes = () => ({})
   readonly #log: Log
   readonly #allocator: Allocator
   readonly #counts: SlotCounts
@@ -431,7 +432,6 @@ export class Spare {
       const { notes: before } = this.#header
       const asked = change instanceof Function ? change(before) : change
       const { main, mainSize, moves, moving = before.moving, pool, owner, healing = before.healing, ...fields } = asked
-      const lifetime = this.lifetime()
       const notes = {
         ...before,
         ...(main && { main }),
@@ -440,7 +440,7 @@ export class Spare {
         ...(moves && { moves }),
         ...(moving !== undefined && { moving }),
         ...(healing !== undefined && { healing }),
-        ...(lifetime !== undefined && { lifetime }),
+        ...this.counted(),
       }
       const { geometry: old } = this.#header
       const geometry = mainSize === undefined ? old : { ...old, mainSize }

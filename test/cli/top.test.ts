@@ -19,12 +19,12 @@ void t.test('top shows a server, its remaps and its events, and q quits', async 
   const client = await server.connect()
   const top = start(t, server)
   await top.until(/disk: running, up [\d:]+/)
-  await top.until(/\[\.{76}\]/)
+  await top.until(/\[\.{77}\]/)
   await client.write(0, [pattern(8192)])
   await top.until(/writes +\d+ [^\n]* 1\b/)
   // The first of 8192 sectors.
   await server.ask('remap-add', { 'main-sector': 0, sectors: 8 })
-  await top.until(/\[[^.]\.{75}\]/)
+  await top.until(/\[[^.]\.{76}\]/)
   await top.until(/REMAP_ADDED main-sector=0/)
   top.type('q')
   t.same(await top.ended, { code: 0, restored: true })
@@ -36,8 +36,8 @@ void t.test('top fits into the terminal, whatever its size becomes, and no name 
   const server = await Serve.start(t, newPair(t), ['--create', '--name', 'x\u001b[2J'])
   const top = start(t, server)
   const bySize: [number, number, RegExp][] = [
-    [80, 24, /\[\.{76}\]/],
-    [120, 40, /\[\.{116}\]/],
+    [80, 24, /\[\.{77}\]/],
+    [120, 40, /\[\.{117}\]/],
     // Its first line is cut.
     [40, 10, /^\u001b\[1mx\?\[2J: running, up [\d:]+, health \d+ ?\u001b\[0m/],
   ]
@@ -135,9 +135,11 @@ void t.test('the picture has no more lines than there are rows, and events take 
     spares: [spare],
     clients,
   }
+  const counts = { 'write-errors': 0, 'spare-errors': 0, 'slow-reads': 0, timeouts: 0 }
+  const errors = { 'region-sectors': 2 ** 13, regions: [{ 'main-sector': 2 ** 13, 'read-errors': 1, ...counts }] }
   const event = { event: 'IO_ERROR', data: { disk: 'main' }, timestamp: { seconds: 0, microseconds: 0 } }
   const picture = {
-    now: { status, table: {}, statistics: statistics(1, 1), health: { score: 75, trend: 'worse' } },
+    now: { status, table: {}, errors, statistics: statistics(1, 1), health: { score: 75, trend: 'worse' } },
     before: undefined,
     trouble: undefined,
     ranges: [],
@@ -152,6 +154,7 @@ void t.test('the picture has no more lines than there are rows, and events take 
   }
   t.match(text(picture), /^d: STALLED: a disk hangs, up 00:00:01, health 75 \(worse\)/)
   t.match(text({ ...picture, trouble: 'nobody is there' }), /^d: AWAY, up 00:00:01.*\nnobody is there\n/)
+  t.match(text(picture), /^E\[:\.{76}\]$/m)
   t.match(text({ ...picture, hasMoreRanges: true }), /only the first 0 ranges/)
   for (const rows of [5, 24, 60]) {
     const lines = linesOf(picture, { columns: 80, rows })

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { HTTP_LIMITS } from '../../src/control/http-server.js'
 import { metricsText } from '../../src/control/metrics.js'
+import { newErrorCounts } from '../../src/remap/error-counts.js'
 import { newStatistics } from '../../src/remap/statistics.js'
 import { Document, namesIn } from '../support/documents.js'
 import { parsePrometheus, type Family } from '../support/prometheus.js'
@@ -10,6 +11,8 @@ const document = new Document('docs/HTTP.md')
 
 function metrics(): Family[] {
   const statistics = newStatistics()
+  const errors = newErrorCounts(1, 4096)
+  errors.count(0, 'readErrors')
   const spare = { name: 's', uuid: 'u', location: '/s', size: 1, state: 'active' as const }
   const blocks = { 'total-blocks': 1, 'free-blocks': 1, 'remapped-blocks': 0, 'retired-blocks': 0, 'lost-blocks': 0 }
   const text = metricsText({
@@ -23,6 +26,7 @@ function metrics(): Family[] {
       size: 1,
       main: { name: 'main', location: '/main', size: 1 },
       statistics: statistics.memory,
+      errors: errors.memory,
     },
     statistics,
     spares: [{ ...spare, ...blocks, 'blocks-to-move': 0, 'blocks-moved': 0 }],

@@ -115,6 +115,7 @@ const HEADER: Header = {
     slotTable: { sequenceSum: 5, staleCopies: [[1, 7, 2]] },
     healing: { scrub: { position: 0 } },
     lifetime: [60, 1, 2],
+    errors: { moves: 1, dropped: 0, totals: [1], worst: [[5, 6, 7, 1, 1]] },
     owner: Buffer.alloc(8, 3),
     moves: { count: 1, former: ['abcdefghijkl'] },
     moving: { name: 'abcdefghijkl', size: 1, done: 0, epoch: 2 },

@@ -1,6 +1,8 @@
 /** Notes that would be too long for a header. */
 import t from 'tap'
 import { encodeHeader, decodeHeader, POOL_MEMBERS_MAX, STALE_RUNS_MAX, type Header } from '../../src/spare/format.js'
+import { ERROR_KINDS } from '../../src/remap/error-counts.js'
+import { NOTED_MAX } from '../../src/remap/error-notes.js'
 import { COUNTERS } from '../../src/remap/statistics.js'
 import { sampleHeader } from '../support/samples.js'
 
@@ -37,6 +39,10 @@ function longest(locationBytes: number): Header {
         replica: { id: text(64, 'hash'), identicalIn: most },
         scrub: { runs: true, position: most, speed: most, healed: most, lost: most },
       },
+      errors: {
+        ...{ moves: most, dropped: most, totals: ERROR_KINDS.map(() => most) },
+        worst: Array.from({ length: NOTED_MAX }, () => [most, most, most, 4, ...ERROR_KINDS.map(() => most)]),
+      },
       lifetime: Array.from({ length: 1 + COUNTERS.length }, () => most),
     },
   }
@@ -57,6 +63,7 @@ void t.test('the longest notes fit, without what only helps to find disks', (t) 
     t.same(found.slotTable, notes.slotTable)
     t.same(found.healing, notes.healing)
     t.same(found.lifetime, notes.lifetime)
+    t.equal(found.errors, undefined, 'the history of errors is forgotten')
     t.same(found.pool.removed, [], 'spares that were removed are forgotten')
     t.equal(found.main.location.length, 64)
     for (const [n, { uuid, location }] of found.pool.members.entries()) {
@@ -69,8 +76,21 @@ void t.test('the longest notes fit, without what only helps to find disks', (t) 
 
 void t.test('nothing is left out that has room', (t) => {
   const { notes } = longest(10)
-  const roomy = { ...notes, slotTable: { sequenceSum: 1, staleCopies: [] } }
+  const roomy = { ...notes, errors: { moves: 0, worst: [[1]] }, slotTable: { sequenceSum: 1, staleCopies: [] } }
   t.same(decoded({ ...sampleHeader, notes: roomy }), roomy)
+  t.end()
+})
+
+void t.test('of the blocks with errors as many are kept as there is room for, the worst ones', (t) => {
+  const row = (n: number): number[] => [n, 1_800_000_000, 1_800_000_000, 1, ...ERROR_KINDS.map(() => 1000)]
+  const errors = { moves: 0, dropped: 0, totals: [1], worst: Array.from({ length: 200 }, (_, n) => row(n)) }
+  const found = decoded({ ...sampleHeader, notes: { ...sampleHeader.notes, errors } }).errors as typeof errors
+  t.ok(found.worst.length >= NOTED_MAX && found.worst.length < 200, `${found.worst.length} blocks`)
+  t.same(found, { ...errors, worst: errors.worst.slice(0, found.worst.length) })
+  for (const nonsense of [null, 5, 'x', { worst: 'x' }]) {
+    const notes = { ...longest(80).notes, errors: nonsense }
+    t.equal(decoded({ ...sampleHeader, notes }).errors, undefined)
+  }
   t.end()
 })
 

@@ -3,6 +3,7 @@
  * known, and says why.
  */
 import type { ServerStatus } from '../../control/commands.js'
+import type { ErrorRegionsReply } from '../../control/error-commands.js'
 import type { HealthReply } from '../../control/health-commands.js'
 import type { RemapTable } from '../../control/remap-commands.js'
 import type { StatisticsReply } from '../../control/statistics-commands.js'
@@ -11,22 +12,14 @@ import type { EventQueue } from '../../qmp/events.js'
 import type { QmpEvent } from '../../qmp/message.js'
 import { messageOf } from '../../util/errors.js'
 import type { ShowOptions } from '../ask.js'
-import type { RemappedRange } from './heat.js'
+import { askForRanges, type Ranges } from './ranges.js'
 import type { Picture, Sample } from './view.js'
 
 /** A server that does not say in this time how it is, is as good as away. */
 const ANSWER_TIMEOUT_MS = 5000
-const RANGES_PER_QUESTION = 10_000
-/** Of more of them the picture would not be another one, but asking would keep the server busy. */
-const RANGES_MAX = 100_000
 /** Further apart than looks: the list is long, and made by the thread that serves. */
 const RANGES_EVERY_MS = 2000
 const EVENTS_KEPT = 100
-
-interface Ranges {
-  readonly ranges: readonly RemappedRange[]
-  readonly total: number
-}
 
 export class Feed {
   readonly #control: ShowOptions['control']
@@ -119,25 +112,11 @@ export class Feed {
   }
 }
 
-type Answers = [ServerStatus, RemapTable, StatisticsReply, HealthReply]
+type Answers = [ServerStatus, RemapTable, StatisticsReply, HealthReply, ErrorRegionsReply]
 
 async function ask(client: QmpClient): Promise<Sample> {
-  const commands = ['query-status', 'query-remap-table', 'query-stats', 'query-health']
+  const commands = ['query-status', 'query-remap-table', 'query-stats', 'query-health', 'query-error-regions']
   const answers = commands.map((command) => client.execute(command, {}, { timeoutMs: ANSWER_TIMEOUT_MS }))
-  const [status, table, statistics, health] = (await Promise.all(answers)) as Answers
-  return { status, table, statistics, health }
-}
-
-async function askForRanges(client: QmpClient): Promise<Ranges> {
-  const ranges: RemappedRange[] = []
-  for (let total = Infinity, from = 0; ranges.length < Math.min(total, RANGES_MAX);) {
-    const page = { 'from-sector': from, limit: RANGES_PER_QUESTION }
-    const answer = (await client.execute('query-remaps', page)) as { remaps: RemappedRange[]; total: number }
-    const last = answer.remaps.at(-1)
-    if (!last) break
-    ranges.push(...answer.remaps)
-    from = last['main-sector'] + last.sectors
-    total = answer.total
-  }
-  return { ranges, total: ranges.length < RANGES_MAX ? ranges.length : Infinity }
+  const [status, table, statistics, health, errors] = (await Promise.all(answers)) as Answers
+  return { status, table, statistics, health, errors }
 }

@@ -3,14 +3,24 @@ import type { QmpEvent } from '../../qmp/message.js'
 import { formatBytes, SECTOR_SIZE } from '../../util/units.js'
 import { formatUs } from '../status-text.js'
 import type { ServerStatus } from '../../control/commands.js'
+import type { ErrorRegionsReply } from '../../control/error-commands.js'
 import type { HealthReply } from '../../control/health-commands.js'
 import type { RemapTable } from '../../control/remap-commands.js'
 import type { StatisticsReply } from '../../control/statistics-commands.js'
-import { HEAT_LEGEND, heatStrip, sectorsPerCell, type RemappedRange } from './heat.js'
+import {
+  ERROR_LEGEND,
+  errorsPerCell,
+  errorStrip,
+  HEAT_LEGEND,
+  heatStrip,
+  sectorsPerCell,
+  type RemappedRange,
+} from './heat.js'
 import { ratesBetween, type Latency, type Rates } from './rates.js'
 import type { Line, Size } from './screen.js'
 
 export interface Sample {
+  readonly errors: ErrorRegionsReply
   readonly health: HealthReply
   readonly status: ServerStatus
   readonly table: RemapTable
@@ -117,16 +127,22 @@ function errorLines(statistics: StatisticsReply, rates: Rates): Line[] {
   return [{ text, bold: names.some((name) => rates.of(name) > 0) }]
 }
 
-const SIDE = 2
+/** `R[` and `]`, or so. */
+const FRAME = 3
 
-function heatLines({ now: { status }, ranges, hasMoreRanges }: Picture, columns: number): Line[] {
+/** Where the errors are stands right below where the remaps are, column by column. */
+function heatLines({ now: { status, errors }, ranges, hasMoreRanges }: Picture, columns: number): Line[] {
   const sectors = status.main.size / SECTOR_SIZE
-  const cells = Math.max(1, columns - 2 * SIDE)
+  const cells = Math.max(1, columns - FRAME)
   const strip = heatStrip(sectorsPerCell(ranges, sectors, cells), sectors)
   const scope = hasMoreRanges ? `only the first ${ranges.length} ranges` : HEAT_LEGEND
   return [
-    { text: `remaps on the disk, ${formatBytes(status.main.size / cells)} a column: ${scope}`, bold: true },
-    { text: `${' '.repeat(SIDE - 1)}[${strip}]` },
+    {
+      text: `${formatBytes(status.main.size / cells)} a column; R remaps: ${scope}; E errors: ${ERROR_LEGEND}`,
+      bold: true,
+    },
+    { text: `R[${strip}]` },
+    { text: `E[${errorStrip(errorsPerCell(errors, sectors, cells))}]` },
   ]
 }
 
