@@ -73,7 +73,13 @@ export const statisticsCommands = (subject: StatisticsSubject): Record<string, C
   }),
   'reset-stats': command({
     description: 'Counters and latencies begin anew',
-    arguments: { lifetime: { kind: 'bool', optional: true, description: 'true: those of the lifetime, and the error history, too' } },
+    arguments: {
+      lifetime: {
+        kind: 'bool',
+        optional: true,
+        description: 'true: those of the lifetime, and the error history, too',
+      },
+    },
     handler: async (args) => {
       await subject.ask('reset-stats', args)
     },
