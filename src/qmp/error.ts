@@ -39,6 +39,21 @@ export class QmpProtocolError extends QmpConnectionError {
   override name = 'QmpProtocolError'
 }
 
+/** A job failed, was cancelled, or vanished. */
+export class QmpJobError extends QmpError {
+  override name = 'QmpJobError'
+  constructor(
+    /** That started it. */
+    readonly command: string,
+    readonly jobId: string,
+    /** In QEMU's words. */
+    readonly desc: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${command}: job '${jobId}': ${desc}`, options)
+  }
+}
+
 /** Thrown by a command's handler or argument check: becomes the `error` member of the reply. */
 export class QmpReplyError extends Error {
   override name = 'QmpReplyError'

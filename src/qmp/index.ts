@@ -11,11 +11,13 @@ export {
   QmpCommandError,
   QmpConnectionError,
   QmpError,
+  QmpJobError,
   QmpProtocolError,
   QmpReplyError,
   QmpTimeoutError,
   type QmpErrorClass,
 } from './error.js'
+export { QmpJob, runJob, type JobOptions, type JobProgress, type JobStatus, type RunJobOptions } from './job.js'
 export type { QmpPeer } from './peer.js'
 export { EventQueue, QUEUED_EVENTS_MAX, type EventFilter, type NextOptions } from './events.js'
 export {
