@@ -3,9 +3,9 @@
  * it during set-up, and is asked where it is, so that the key of the cache is computed in one place.
  */
 import { execFile } from 'node:child_process'
-import { existsSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { packageRoot } from './package-root.js'
 
 export interface GuestImage {
   /** Path of the kernel, for QEMU's `-kernel`. */
@@ -45,7 +45,7 @@ export const GUEST_CPU = 'qemu64,+rdrand'
 
 /** @throws GuestImageError when the image was not built yet; the message says what to do */
 export async function guestImage(): Promise<GuestImage> {
-  const folder = await imageFolder(join(packageRoot(import.meta.dirname), 'images', 'build'))
+  const folder = await imageFolder(join(packageRoot(), 'images', 'build'))
   return {
     kernel: join(folder, 'vmlinuz'),
     initrd: join(folder, 'initramfs'),
@@ -62,15 +62,4 @@ async function imageFolder(build: string): Promise<string> {
     const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
     throw new GuestImageError(said === '' ? `cannot run ${build}` : said, { cause: error })
   }
-}
-
-/** This file runs from `dist/`, in a checkout as in an installed package. */
-function packageRoot(from: string): string {
-  let folder = from
-  while (!existsSync(join(folder, 'package.json'))) {
-    const parent = dirname(folder)
-    if (parent === folder) throw new GuestImageError(`no package.json above ${from}`)
-    folder = parent
-  }
-  return folder
 }

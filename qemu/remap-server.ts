@@ -1,5 +1,5 @@
 /**
- * `RemapServer`: `nbd-remap serve --supervise` as a scoped resource. It knows the server as any user does: by its command
+ * `RemapServer`: `nbd-remap serve` as a scoped resource. It knows the server as any user does: by its command
  * line, its NBD socket and its control socket.
  */
 import path from 'node:path'
@@ -14,7 +14,9 @@ export interface RemapServerOptions {
   readonly directory: string
   /** File, block device or NBD URI. */
   readonly main: string
-  readonly spare: string
+  readonly spare: string | readonly string[]
+  /** A parent holds the listening socket and starts the server again when it dies. Default true. */
+  readonly supervise?: boolean
   /** Where to serve NBD, as HOST:PORT (port 0: any); a unix socket in the directory when not given. */
   readonly listen?: string
   /** More options of `nbd-remap serve`, such as `--create`. */
@@ -40,15 +42,24 @@ export class RemapServer {
 
   /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
   static async start(options: RemapServerOptions): Promise<RemapServer> {
-    const { program, directory, main, spare, listen, args = [] } = options
+    const { program, directory, main, spare, supervise = true, listen, args = [] } = options
     const socketPath = checkSocketPath(path.join(directory, 'remap.sock'))
     const controlPath = checkSocketPath(path.join(directory, 'remap.qmp'))
-    const disks = ['--main', main, '--spare', spare]
+    const disks = ['--main', main, ...[spare].flat().flatMap((one) => ['--spare', one])]
     const nbd = listen === undefined ? ['--socket', socketPath] : ['--listen', listen]
     const daemon = await DaemonProcess.start({
       program: process.execPath,
       name: 'nbd-remap',
-      args: [program, 'serve', '--supervise', ...disks, ...nbd, '--control', controlPath, ...args],
+      args: [
+        program,
+        'serve',
+        ...(supervise ? ['--supervise'] : []),
+        ...disks,
+        ...nbd,
+        '--control',
+        controlPath,
+        ...args,
+      ],
       ready: stdoutLine(URI_LINE),
     })
     const uri = await daemon.waitForLine(URI_LINE, AbortSignal.timeout(0))

@@ -39,6 +39,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   'move-spare': async () => (await import('./move-spare.js')).moveSpareCommand(),
   scan: async () => (await import('./scan.js')).scanCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
+  scenario: async () => (await import('./scenario.js')).scenarioCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),
 }
 

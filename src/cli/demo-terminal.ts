@@ -1,11 +1,11 @@
 /** The demonstration, told on a terminal so that a person can follow. */
-import { constants } from 'node:os'
 import ora, { type Ora } from 'ora'
 import type { Ensemble } from '../../qemu/demo/ensemble.js'
 import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
 import { runDemo, type DemoOptions, type DemoResult } from '../../qemu/demo/story.js'
 import type { DemoCommandOptions } from './demo.js'
 import { EXIT } from './exit.js'
+import { Interrupt } from './interrupt.js'
 
 export async function demo(options: DemoCommandOptions): Promise<void> {
   const narrator = new TerminalNarrator()
@@ -38,35 +38,6 @@ function report(result: DemoResult, { json }: DemoCommandOptions, narrator: Term
   const verdict = failed === 0 ? 'all claims hold' : `${failed} claim(s) DO NOT HOLD`
   process.stderr.write(`${verdict}; ${result.seconds.toFixed(0)} s; repeat with --seed ${result.seed}\n`)
   process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
-}
-
-/** Signals that end the demo early but in good order; a second one ends it at once. */
-class Interrupt {
-  static readonly #SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
-  readonly #controller = new AbortController()
-  /** As a shell has it; `undefined` as long as there was no signal. */
-  exitCode: number | undefined
-
-  constructor() {
-    for (const signal of Interrupt.#SIGNALS) process.on(signal, this.#onSignal)
-  }
-
-  get signal(): AbortSignal {
-    return this.#controller.signal
-  }
-
-  dispose(): void {
-    for (const signal of Interrupt.#SIGNALS) process.off(signal, this.#onSignal)
-  }
-
-  readonly #onSignal = (signal: NodeJS.Signals): void => {
-    this.exitCode = 128 + constants.signals[signal]
-    this.#controller.abort(new Error(`interrupted by ${signal}`))
-    // Not at once: a listener that finds no other one ends the process.
-    setImmediate(() => {
-      this.dispose()
-    })
-  }
 }
 
 /** Tells the story on standard error: a spinner on a terminal, plain lines elsewhere. */

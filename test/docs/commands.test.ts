@@ -4,6 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { withScenarioTables } from '../../qemu/scenario/markdown.js'
+import { scenarioSchema } from '../../qemu/scenario/schema.js'
 import { LIVE_OPTIONS } from '../../src/cli/configuration.js'
 import { EXIT } from '../../src/cli/exit.js'
 import { commandsMarkdown, fullName, withCommandList } from '../../src/cli/manual/markdown.js'
@@ -22,9 +24,11 @@ const assertCurrent = (t: Test, path: string, wanted: (text: string) => string):
   t.ok(text === wanted(text), `${path} is up to date; else run \`npm run docs\``)
 }
 
-void t.test('docs/COMMANDS.md, docs/status.schema.json and the list in README.md are up to date', (t) => {
+void t.test('docs/COMMANDS.md, the schemas, docs/SCENARIOS.md and the list in README.md are up to date', (t) => {
   assertCurrent(t, 'docs/COMMANDS.md', () => commandsMarkdown(program))
   assertCurrent(t, 'docs/status.schema.json', () => `${JSON.stringify(statusSchema(), null, 2)}\n`)
+  assertCurrent(t, 'docs/scenario.schema.json', () => `${JSON.stringify(scenarioSchema(), null, 2)}\n`)
+  assertCurrent(t, 'docs/SCENARIOS.md', withScenarioTables)
   assertCurrent(t, 'README.md', (text) => withCommandList(text, program))
   t.end()
 })

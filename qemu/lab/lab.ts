@@ -1,0 +1,620 @@
+/**
+ * `lab()`: disks, nbd-remap servers and virtual machines as one scoped resource, and everything that can be done to them.
+ * It has a temporary directory of its own; when its scope ends, nothing of it is left, neither processes nor files.
+ *
+ * The runner of scenario files does all that it does through this.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { operationsOf } from '../../src/faults/parse.js'
+import { Random } from '../../src/util/random.js'
+import { UsageError } from '../../src/util/errors.js'
+import { guestImage } from '../guest-image.js'
+import type { MachineDrive } from '../machine.js'
+import { packageRoot } from '../package-root.js'
+import { ProgramNotFoundError } from '../program.js'
+import { LaunchError } from '../process.js'
+import type { Mark } from '../report/record.js'
+import { stageShape, type DriveSettings, type StageInput, type StageSetup } from '../scenario/format.js'
+import { checks as checksShape, type CheckSettings } from '../scenario/format-checks.js'
+import {
+  assertion,
+  cliCommand,
+  condition,
+  eventWait,
+  guestCommand,
+  qmpCommand,
+  type CliCommand,
+  type ConditionInput,
+  type EventWaitInput,
+  type ObservationInput,
+} from '../scenario/format-observe.js'
+import { fault, type Fault, type FaultInput } from '../scenario/format-faults.js'
+import { damage, kill, workload, type KillInput, type WorkloadInput } from '../scenario/format-steps.js'
+import { mismatches } from '../scenario/expectation.js'
+import { castProblems, machinesOf, serversOf } from '../scenario/plausible.js'
+import { readShape, type InOf, type Shape } from '../scenario/shape.js'
+import { checkContents, checkFileSystems, finding, judgeKernelLog, judgeWrites, type Finding } from './checks.js'
+import { LabDisk } from './disk.js'
+import { ExpectationError, LabError } from './error.js'
+import { EventLog, type LabEvent, type Moment } from './events.js'
+import { LabMachine } from './lab-machine.js'
+import { observe, observeUntil, runInGuest, runProgram, runQmp, type CommandResult, type Observed } from './observe.js'
+import { LabServer } from './server.js'
+import { Timeline } from './timeline.js'
+import type { LabWorkload } from './workload.js'
+
+export interface LabOptions extends StageInput {
+  /** Repeats an earlier run: what is drawn is the same. */
+  readonly seed?: string | number
+  /** Ends everything at once: whatever is going on fails, and `close` is still to be called. */
+  readonly signal?: AbortSignal
+  /** What the paths of `image` are relative to; the working directory when not given. */
+  readonly folder?: string
+  /** Called for everything that happens. */
+  readonly onMark?: (mark: Mark) => void
+  /** The nbd-remap program; the one of this package when not given. */
+  readonly program?: string
+}
+
+/** One of the checks of the end. */
+export interface CheckResult {
+  /** `kernel-log`, `writes`, `checksums`, `e2fsck`, `verify`. */
+  readonly id: string
+  /** As a sentence. */
+  readonly name: string
+  readonly ok: boolean
+  readonly detail: string
+}
+
+export type CheckInput = InOf<typeof checksShape>
+
+const FINISH_TIMEOUT_MS = 60_000
+const EVERY_CHECK = readShape(checksShape, {}, false).value
+
+/**
+ * Makes the images, starts everything in its order, and waits until all guests have booted.
+ * @throws UsageError when the options are wrong; LaunchError with command line and log when something cannot be started
+ */
+export async function lab(options: LabOptions): Promise<Lab> {
+  const { disks, server, servers, machines, seed } = options
+  const setup = readInput('lab', stageShape, { disks, server, servers, machines, seed } as StageInput)
+  return Lab.open(setup, { ...options, ...(setup.seed === undefined ? {} : { seed: setup.seed }) })
+}
+
+/** @throws UsageError that says where in the options */
+function readInput<Out, In>(what: string, shape: Shape<Out, In>, input: In): Out {
+  const { value, problems } = readShape(shape, input, false)
+  if (problems.length === 0) return value
+  throw new UsageError(problems.map((it) => `${[what, ...it.path].join('.')}: ${it.what}`).join('\n'))
+}
+
+export class Lab {
+  readonly seed: string
+  /** Everything that the lab makes is in it. */
+  readonly directory: string
+  readonly timeline: Timeline
+  readonly events: EventLog
+  readonly disks: ReadonlyMap<string, LabDisk>
+  readonly servers: ReadonlyMap<string, LabServer>
+  readonly machines: ReadonlyMap<string, LabMachine>
+  readonly #program: string
+  readonly #aborted = new AbortController()
+  readonly #outerSignal: AbortSignal | undefined
+  readonly #draws = new Map<string, number>()
+  #lastStep: Moment = 0
+  #closing: Promise<void> | undefined
+
+  private constructor(
+    directory: string,
+    options: Pick<LabOptions, 'seed' | 'signal' | 'onMark' | 'program'>,
+    parts: (lab: Lab) => Pick<Lab, 'disks' | 'servers' | 'machines'>,
+  ) {
+    this.directory = directory
+    this.seed = new Random(options.seed).seed
+    this.timeline = new Timeline(options.onMark)
+    this.events = new EventLog(this.timeline)
+    this.#program = options.program ?? path.join(packageRoot(), 'dist/src/cli/bin.cjs')
+    this.#outerSignal = options.signal
+    const { disks, servers, machines } = parts(this)
+    this.disks = disks
+    this.servers = servers
+    this.machines = machines
+    options.signal?.addEventListener('abort', this.#abort)
+  }
+
+  /** As `lab()`, with options that were read already. */
+  static async open(setup: StageSetup, options: Omit<LabOptions, keyof StageInput>): Promise<Lab> {
+    const [problem] = castProblems(setup)
+    if (problem !== undefined) throw new UsageError(`lab.${problem.path.join('.')} ${problem.what}`)
+    options.signal?.throwIfAborted()
+    const image = await guestImage()
+    const directory = await mkdtemp(path.join(tmpdir(), 'nbd-remap-lab-'))
+    const made = new Lab(directory, options, (it) => partsOf(it, setup, directory, image))
+    try {
+      await made.#start(options.folder ?? process.cwd())
+      return made
+    } catch (error) {
+      await made.close()
+      options.signal?.throwIfAborted()
+      throw error
+    }
+  }
+
+  async #start(folder: string): Promise<void> {
+    const atOnce = ({ settings }: LabServer | LabMachine): boolean => settings.start === 'at-once'
+    for (const disk of this.disks.values()) {
+      await disk.create(folder)
+      await this.#starting(disk)
+    }
+    for (const server of this.servers.values()) if (atOnce(server)) await this.#starting(server)
+    await Promise.all([...this.machines.values()].filter(atOnce).map((machine) => this.#starting(machine)))
+  }
+
+  async #starting(it: LabDisk | LabServer | LabMachine): Promise<void> {
+    this.signal.throwIfAborted()
+    await it.start()
+    if (this.signal.aborted) it.killNow()
+    this.signal.throwIfAborted()
+  }
+
+  /** Fires when the lab ends before its time. */
+  get signal(): AbortSignal {
+    return this.#aborted.signal
+  }
+
+  /** The only server, or the one that is named `server`. */
+  get server(): LabServer {
+    return the('server', this.servers, this.servers.has('server') ? 'server' : undefined)
+  }
+
+  /** The only machine, or the one that is named `guest`. */
+  get guest(): LabMachine {
+    return the('machine', this.machines, this.machines.has('guest') ? 'guest' : undefined)
+  }
+
+  disk(name: string): LabDisk {
+    return the('disk', this.disks, name)
+  }
+
+  machine(name?: string): LabMachine {
+    return name === undefined ? the('machine', this.machines) : the('machine', this.machines, name)
+  }
+
+  workload(name: string): LabWorkload {
+    for (const { workloads } of this.machines.values()) {
+      const found = workloads.get(name)
+      if (found !== undefined) return found
+    }
+    throw new LabError(`there is no workload '${name}'`)
+  }
+
+  get workloads(): LabWorkload[] {
+    return [...this.machines.values()].flatMap(({ workloads }) => [...workloads.values()])
+  }
+
+  /** Whether there is a server, machine or storage daemon of that name. */
+  knows(name: string): boolean {
+    return this.servers.has(name) || this.machines.has(name) || this.disks.get(name)?.isUpstream === true
+  }
+
+  /**
+   * Random numbers that depend on the seed, the label, and how often it was asked for, and not on what goes on beside.
+   * @param label who draws
+   */
+  draw(label: string): Random {
+    const count = this.#draws.get(label) ?? 0
+    this.#draws.set(label, count + 1)
+    return new Random(`${this.seed}/${label}/${count}`)
+  }
+
+  /** What `{{NAME.KEY}}` in a text stands for; in lists and mappings, too. @throws LabError for an unknown one */
+  readonly fill = <T>(value: T): T => {
+    if (typeof value === 'string')
+      return value.replaceAll(/\{\{\s*([\w.-]+)\s*\}\}/g, (_, key: string) => this.#value(key)) as T
+    if (Array.isArray(value)) return value.map((item: unknown) => this.fill(item)) as T
+    if (typeof value !== 'object' || value === null) return value
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.fill(item as unknown)])) as T
+  }
+
+  /** A rule in the vocabulary of docs/FAULTS.md, put beneath a disk or into a server. */
+  async fault(input: FaultInput | Fault, label = 'fault'): Promise<void> {
+    const { on, rule } = readInput('fault', fault, input)
+    await this.#acting(async () => {
+      const it = this.#process(on)
+      if (it instanceof LabDisk) {
+        const rules = await it.fault(rule, this.draw(label))
+        this.timeline.mark('fault', `${on}: ${rules.length} sectors are bad for ${operationsOf(rule).join(', ')}`)
+      } else if (it instanceof LabServer) {
+        await it.execute('inject-error', { seed: this.draw(label).uint32().toString(16), ...rule })
+        this.timeline.mark('fault', `${on}: ${JSON.stringify(rule)}`)
+      } else throw new LabError(`faults can be put beneath a disk or into a server, and '${on}' is a machine`)
+    })
+  }
+
+  /** The faults of a disk, or of the fault device in a server, are taken away. */
+  async clear(name: string): Promise<void> {
+    await this.#acting(async () => {
+      const it = this.#process(name)
+      if (it instanceof LabDisk) await it.clear()
+      else if (it instanceof LabServer) await it.execute('clear-errors')
+      this.timeline.mark('fault', `${name}: faults taken away`)
+    })
+  }
+
+  /** SIGKILL to a server (or its worker), a machine, or the storage daemon of a disk. */
+  async kill(input: KillInput): Promise<void> {
+    const { what, part, whileWriting } = readInput('kill', kill, input)
+    await this.#acting(async () => {
+      const it = this.#process(what)
+      const requests = it instanceof LabServer ? await it.kill(part, whileWriting) : undefined
+      if (!(it instanceof LabServer)) await it.kill()
+      this.timeline.mark(
+        'kill',
+        `${what}: SIGKILL${requests === undefined ? '' : `, with ${requests} requests in flight`}`,
+      )
+    })
+  }
+
+  /** SIGSTOP: it hangs. */
+  async stop(name: string): Promise<void> {
+    await this.#acting(async () => {
+      const it = this.#process(name)
+      await (it instanceof LabServer ? it.stop() : it.signal('SIGSTOP'))
+      this.timeline.mark('kill', `${name}: SIGSTOP`)
+    })
+  }
+
+  /** SIGCONT: it goes on. */
+  async cont(name: string): Promise<void> {
+    await this.#acting(async () => {
+      const it = this.#process(name)
+      if (it instanceof LabServer) it.cont()
+      else await it.signal('SIGCONT')
+      this.timeline.mark('restart', `${name}: SIGCONT`)
+    })
+  }
+
+  /** Starts what does not run; a machine has booted when it resolves. */
+  async start(...names: readonly string[]): Promise<void> {
+    await this.#acting(async () => {
+      for (const name of names) {
+        await this.#starting(this.#process(name))
+        this.timeline.mark('restart', `${name}: started`)
+      }
+    })
+  }
+
+  /** Ends it in good order. */
+  async quit(name: string): Promise<void> {
+    await this.#acting(() => this.#process(name).quit())
+    this.timeline.mark('kill', `${name}: ended in good order`)
+  }
+
+  /** SIGKILL to all of them at once. */
+  async powerCut(...names: readonly string[]): Promise<void> {
+    await this.#acting(async () => {
+      const all = names.map((name) => this.#process(name))
+      for (const it of all) it.killNow()
+      await Promise.all(all.map((it) => it.gone()))
+      this.timeline.mark('kill', `power cut: ${names.join(', ')}`)
+    })
+  }
+
+  /** Writes in a guest, in the background, until it is finished. */
+  startWorkload(input: WorkloadInput): LabWorkload {
+    this.#lastStep = this.events.now
+    const settings = readInput('workload', workload, input)
+    return this.machine(settings.in).startWorkload(settings)
+  }
+
+  /** Ends a workload after the write that it is at. */
+  async finish(name: string, timeoutMs = FINISH_TIMEOUT_MS): Promise<LabWorkload> {
+    const machine = [...this.machines.values()].find(({ workloads }) => workloads.has(name))
+    if (machine === undefined) throw new LabError(`there is no workload '${name}'`)
+    return machine.finishWorkload(name, timeoutMs)
+  }
+
+  /** Copies the image of one disk over that of another. */
+  copy(from: string, to: string): Promise<void> {
+    return this.#acting(() => this.disk(from).copyTo(this.disk(to)))
+  }
+
+  /** Overwrites sectors in the image of a disk, behind everybody's back. */
+  async damage(input: InOf<typeof damage>, label = 'damage'): Promise<void> {
+    const settings = readInput('damage', damage, input)
+    await this.#acting(() => this.disk(settings.disk).damage(settings, this.draw(label)))
+    const sectors = settings.sectors.map(({ first, last }) => (first === last ? first : `${first}-${last}`)).join(', ')
+    this.timeline.mark('fault', `${settings.disk}: sectors ${sectors} overwritten`)
+  }
+
+  /** A command in a guest, which has to end as expected. @throws ExpectationError */
+  guestCommand(input: InOf<typeof guestCommand>): Promise<CommandResult> {
+    return this.#acting(() => runInGuest(this.#observed, readInput('guest', guestCommand, input)))
+  }
+
+  /** A QMP command to a server, a machine or the storage daemon of a disk. @throws ExpectationError, QmpError */
+  qmp(input: InOf<typeof qmpCommand>): Promise<unknown> {
+    return this.#acting(() => runQmp(this.#observed, readInput('qmp', qmpCommand, input)))
+  }
+
+  /** An nbd-remap command. @throws ExpectationError */
+  cli(input: InOf<typeof cliCommand>): Promise<CommandResult> {
+    return this.#acting(() => runProgram(this.#observed, readInput('cli', cliCommand, input), this.signal))
+  }
+
+  /** Waits until something is so. @throws ExpectationError with what was seen last */
+  until(input: ConditionInput): Promise<void> {
+    return observeUntil(this.#observed, readInput('until', condition, input), this.signal)
+  }
+
+  /** @throws ExpectationError */
+  assert(input: ObservationInput): Promise<void> {
+    return observe(this.#observed, readInput('assert', assertion, input), this.signal)
+  }
+
+  /**
+   * An event that came, or comes, after the last call that did something had begun.
+   * @throws QmpTimeoutError that says what came instead
+   */
+  waitForEvent(input: EventWaitInput, from = this.#lastStep): Promise<LabEvent> {
+    const { event, from: who, data = {}, since, within } = readInput('event', eventWait, input)
+    const wanted = (it: LabEvent): boolean =>
+      it.event === event && (who === undefined || it.from === who) && mismatches(data, it.data).length === 0
+    const what = `${event}${who === undefined ? '' : ` of ${who}`}`
+    return this.events.wait(wanted, since === 'start' ? 0 : from, within, what)
+  }
+
+  /** Waits for a moment drawn from the seed. */
+  async moment(withinMs: number, label = 'moment'): Promise<void> {
+    await pause(this.draw(label).below(Math.max(1, withinMs)), undefined, { signal: this.signal })
+  }
+
+  /**
+   * The checks of the end: ends workloads, looks at guests, contents and file systems, ends machines and servers in good order, and
+   * looks at the metadata. What was killed and not started again is not looked at.
+   */
+  async checks(input: CheckInput = {}): Promise<CheckResult[]> {
+    return this.runChecks(readInput('checks', checksShape, input))
+  }
+
+  /** As `checks`. @throws ExpectationError that says which do not hold */
+  async check(input: CheckInput = {}): Promise<void> {
+    const failed = (await this.checks(input)).filter(({ ok }) => !ok)
+    if (failed.length > 0)
+      throw new ExpectationError(failed.map(({ name, detail }) => `not so: ${name}: ${detail}`).join('\n'))
+  }
+
+  async runChecks(settings: CheckSettings): Promise<CheckResult[]> {
+    for (const { name, running } of this.workloads) if (running) await this.finish(name).catch(() => undefined)
+    const results: CheckResult[] = []
+    const add = async (id: CheckId, on: boolean, look: () => Promise<Finding>): Promise<void> => {
+      if (on) results.push(await this.#check(id, look))
+    }
+    await add('kernel-log', settings.kernelLog.on && this.machines.size > 0, () => this.#kernelLog(settings.kernelLog))
+    const written = this.workloads.length > 0
+    await add('writes', settings.writes && written, () => Promise.resolve(judgeWrites(this.workloads)))
+    await add('checksums', settings.checksums && written, () => this.#everyMachine(checkContents))
+    await add('e2fsck', settings.e2fsck && this.machines.size > 0, () => this.#everyMachine(checkFileSystems))
+    await this.#endInGoodOrder()
+    await add('verify', settings.verify && this.servers.size > 0, () => this.#verify())
+    return results
+  }
+
+  /** One of the checks, now. */
+  checkNow(id: 'kernel-log' | 'writes' | 'checksums', settings = EVERY_CHECK): Promise<CheckResult> {
+    if (id === 'kernel-log') return this.#check(id, () => this.#kernelLog(settings.kernelLog))
+    if (id === 'writes') return this.#check(id, () => Promise.resolve(judgeWrites(this.workloads)))
+    return this.#check(id, () => this.#everyMachine(checkContents))
+  }
+
+  async #check(id: CheckId, look: () => Promise<Finding>): Promise<CheckResult> {
+    const { ok, detail } = await finding(look)
+    const name = CHECKS[id]
+    this.timeline.check(name, ok, detail)
+    return { id, name, ok, detail }
+  }
+
+  async #kernelLog(settings: CheckSettings['kernelLog']): Promise<Finding> {
+    const logs = await Promise.all([...this.machines.values()].map((it) => it.kernelLog()))
+    return judgeKernelLog(logs.flat(), settings)
+  }
+
+  async #everyMachine(look: (machine: LabMachine) => Promise<Finding>): Promise<Finding> {
+    const found = []
+    for (const machine of this.machines.values()) found.push(await look(machine))
+    return { ok: found.every(({ ok }) => ok), detail: found.map(({ detail }) => detail).join('; ') }
+  }
+
+  /** A stop that fails is for `verify` to tell. */
+  async #endInGoodOrder(): Promise<void> {
+    for (const machine of this.machines.values()) if (machine.running) await machine.quit().catch(() => machine.kill())
+  }
+
+  async #verify(): Promise<Finding> {
+    const wrong: string[] = []
+    for (const server of this.servers.values()) {
+      if (server.running) await server.quit()
+      for (const name of server.settings.spares) wrong.push(...(await this.#problemsOfSpare(name)))
+    }
+    return { ok: wrong.length === 0, detail: wrong.length === 0 ? 'no problem' : wrong.join('\n') }
+  }
+
+  async #problemsOfSpare(name: string): Promise<string[]> {
+    const run: CliCommand = {
+      run: ['verify', '--spare', this.disk(name).address, '--json'],
+      status: 'any',
+      within: FINISH_TIMEOUT_MS,
+    }
+    const { status, stdout, stderr } = await runProgram(this.#observed, run, this.signal)
+    return status === 0 ? [] : [`${name}: ${stdout.trim()}${stderr.trim()}`]
+  }
+
+  /** The end: kills and removes whatever there still is. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #close(): Promise<void> {
+    this.#outerSignal?.removeEventListener('abort', this.#abort)
+    this.#abort()
+    this.events.close()
+    try {
+      for (const it of this.#processes()) await it.gone()
+    } finally {
+      await rm(this.directory, { recursive: true, force: true })
+    }
+  }
+
+  readonly #abort = (): void => {
+    this.#aborted.abort(this.#outerSignal?.reason ?? new LabError('the lab was closed'))
+    for (const it of this.#processes()) it.killNow()
+  }
+
+  /** Those that lean on others first. */
+  #processes(): (LabDisk | LabServer | LabMachine)[] {
+    return [...this.machines.values(), ...this.servers.values(), ...this.disks.values()]
+  }
+
+  #process(name: string): LabDisk | LabServer | LabMachine {
+    const it = this.servers.get(name) ?? this.machines.get(name) ?? this.disks.get(name)
+    if (it === undefined || (it instanceof LabDisk && !it.isUpstream))
+      throw new LabError(`there is no server, machine or storage daemon '${name}'`)
+    return it
+  }
+
+  /** From its beginning on, events count for the next wait. */
+  async #acting<T>(act: () => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted()
+    this.#lastStep = this.events.now
+    return act()
+  }
+
+  #value(key: string): string {
+    const [name = '', what] = key.split('.')
+    const server = this.servers.get(name)
+    const disk = this.disks.get(name)
+    const machine = this.machines.get(name)
+    const values: Readonly<Record<string, string | undefined>> = {
+      seed: this.seed,
+      directory: this.directory,
+      [`${name}.file`]: disk?.file,
+      [`${name}.address`]: disk?.address,
+      [`${name}.uri`]: server?.uri,
+      [`${name}.socket`]: server?.socketPath,
+      [`${name}.control`]: server?.controlPath,
+      [`${name}.monitor`]: machine === undefined ? undefined : path.join(machine.directory, 'monitor.qmp'),
+    }
+    const value = values[key]
+    if (value === undefined)
+      throw new LabError(
+        `'{{${key}}}' stands for nothing${what === undefined ? '' : `: there is no ${what} of '${name}'`}`,
+      )
+    return value
+  }
+
+  get #observed(): Observed {
+    return {
+      machine: (name) => this.machine(name),
+      execute: (target, command, args, timeoutMs) => this.#execute(target, command, args, timeoutMs),
+      program: this.#program,
+      file: (name) => this.disk(name).state(),
+      workload: (name) => workloadState(this.workload(name), this.timeline.now()),
+      fill: this.fill,
+    }
+  }
+
+  #execute(
+    target: string,
+    command: string,
+    args: Readonly<Record<string, unknown>>,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    const it = this.#process(target)
+    if (it instanceof LabServer) return it.execute(command, args, timeoutMs)
+    const qmp = it instanceof LabMachine ? it.machine.qmp : it.daemon.qmp
+    return qmp.execute(command, args, { timeoutMs })
+  }
+}
+
+const workloadState = (workload: LabWorkload, nowMs: number): object => ({
+  attempts: workload.writes.length,
+  writes: workload.writes.length - workload.failures,
+  failures: workload.failures,
+  'longest-gap': workload.longestGap(nowMs),
+  running: workload.running,
+})
+
+const CHECKS = {
+  'kernel-log': "the guest's kernel log has no I/O error",
+  writes: 'no write of the guest has failed',
+  checksums: 'all that the guest has written reads back',
+  e2fsck: 'e2fsck finds nothing wrong',
+  verify: 'nbd-remap verify finds the metadata whole',
+} as const
+type CheckId = keyof typeof CHECKS
+
+/** @param name the only one when not given */
+function the<T>(kind: string, among: ReadonlyMap<string, T>, name?: string): T {
+  const found = name === undefined && among.size === 1 ? [...among.values()][0] : among.get(name ?? '')
+  if (found !== undefined) return found
+  const known = among.size === 0 ? 'there are none' : `there are ${[...among.keys()].join(', ')}`
+  throw new LabError(name === undefined ? `say which ${kind}: ${known}` : `there is no ${kind} '${name}': ${known}`)
+}
+
+type Image = Awaited<ReturnType<typeof guestImage>>
+
+function partsOf(
+  it: Lab,
+  setup: StageSetup,
+  directory: string,
+  image: Image,
+): Pick<Lab, 'disks' | 'servers' | 'machines'> {
+  const { events, timeline } = it
+  const mapped = <S, T>(settings: Readonly<Record<string, S>>, make: (name: string, one: S) => T): Map<string, T> =>
+    new Map(Object.entries(settings).map(([name, one]) => [name, make(name, one)]))
+  const disks = mapped(setup.disks, (name, settings) => new LabDisk(name, settings, { directory, events }))
+  const address = (name: string): string => the('disk', disks, name).address
+  const program = path.join(packageRoot(), 'dist/src/cli/bin.cjs')
+  const servers = mapped(serversOf(setup), (name, settings) => {
+    const commandLine = () => ({
+      main: address(settings.main),
+      spares: settings.spares.map(address),
+      ...(settings.replica === undefined ? {} : { replica: address(settings.replica) }),
+      options: it.fill(settings.options),
+    })
+    return new LabServer(name, settings, { directory, program, events, commandLine })
+  })
+  const drive = (settings: DriveSettings): MachineDrive =>
+    driveOf(settings, servers.get(settings.disk) ?? the('disk', disks, settings.disk))
+  const machines = mapped(machinesOf(setup), (name, settings) => {
+    const drives = () => settings.drives.map(drive)
+    return new LabMachine(name, settings, { directory, image, events, timeline, drives })
+  })
+  return { disks, servers, machines }
+}
+
+function driveOf(
+  { disk, reconnectDelay, werror, rerror, device }: DriveSettings,
+  provider: LabServer | LabDisk,
+): MachineDrive {
+  const source =
+    provider instanceof LabServer ? { nbd: { path: provider.socketPath, exportName: 'disk' } } : provider.source
+  const delay = reconnectDelay === undefined ? {} : { reconnectDelaySeconds: Math.ceil(reconnectDelay / 1000) }
+  return {
+    nodeName: disk,
+    source: 'nbd' in source ? { nbd: { ...source.nbd, ...delay } } : source,
+    device: { ...device, ...(werror === undefined ? {} : { werror }), ...(rerror === undefined ? {} : { rerror }) },
+  }
+}
+
+/** Whether an error says that the stage itself fell over, rather than that something was not as expected. */
+export const isBroken = (error: unknown): boolean =>
+  error instanceof LaunchError || error instanceof ProgramNotFoundError

@@ -1,0 +1,202 @@
+/**
+ * `LabServer`: an nbd-remap serve of the lab. It can be started again after it was killed, hung, or stopped; its sockets
+ * stay the same.
+ */
+import { mkdir } from 'node:fs/promises'
+import path from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { QmpClient } from '../../src/qmp/index.js'
+import type { Exit } from '../process.js'
+import { RemapServer } from '../remap-server.js'
+import type { ServerSettings } from '../scenario/format.js'
+import { LabError } from './error.js'
+import { followAgain, type EventLog } from './events.js'
+
+/** What it is told on its command line. */
+export interface ServerCommandLine {
+  readonly main: string
+  readonly spares: readonly string[]
+  readonly replica?: string
+  readonly options: Readonly<Record<string, unknown>>
+}
+
+interface Status {
+  readonly pid: number
+  readonly clients: readonly { readonly 'requests-in-flight': number }[]
+}
+
+const STOP_TIMEOUT_MS = 15_000
+
+export class LabServer {
+  readonly name: string
+  readonly settings: ServerSettings
+  readonly directory: string
+  readonly socketPath: string
+  readonly controlPath: string
+  readonly #program: string
+  readonly #commandLine: () => ServerCommandLine
+  readonly #events: EventLog
+  #server: RemapServer | undefined
+  #following: AbortController | undefined
+  #formatted = false
+  /** The worker that was stopped by SIGSTOP: its control socket does not answer. */
+  #hanging: number | undefined
+
+  /** @param commandLine asked at each start */
+  constructor(
+    name: string,
+    settings: ServerSettings,
+    options: {
+      readonly directory: string
+      readonly program: string
+      readonly events: EventLog
+      readonly commandLine: () => ServerCommandLine
+    },
+  ) {
+    this.name = name
+    this.settings = settings
+    this.directory = path.join(options.directory, name)
+    this.socketPath = path.join(this.directory, 'remap.sock')
+    this.controlPath = path.join(this.directory, 'remap.qmp')
+    this.#program = options.program
+    this.#commandLine = options.commandLine
+    this.#events = options.events
+  }
+
+  get running(): boolean {
+    return this.#server?.process.running === true
+  }
+
+  get uri(): string {
+    return `nbd+unix:///disk?socket=${encodeURI(this.socketPath)}`
+  }
+
+  get #running(): RemapServer {
+    if (this.#server?.process.running !== true) throw new LabError(`the server '${this.name}' does not run`)
+    return this.#server
+  }
+
+  /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
+  async start(): Promise<void> {
+    if (this.running) throw new LabError(`the server '${this.name}' runs already`)
+    await mkdir(this.directory, { recursive: true })
+    const { main, spares, replica, options } = this.#commandLine()
+    this.#server = await RemapServer.start({
+      program: this.#program,
+      directory: this.directory,
+      main,
+      spare: spares,
+      supervise: this.settings.supervise,
+      args: [
+        ...(this.#formatted ? [] : ['--create']),
+        ...(replica === undefined ? [] : ['--replica', replica]),
+        ...serveArgs(options),
+      ],
+    })
+    this.#formatted = true
+    this.#hanging = undefined
+    this.#following?.abort()
+    this.#following = new AbortController()
+    void followAgain(this.#events, this.name, this.controlPath, this.#following.signal)
+  }
+
+  /** Asks its control socket one thing. @throws QmpError */
+  async execute<T>(command: string, args: Readonly<Record<string, unknown>> = {}, timeoutMs?: number): Promise<T> {
+    const client = await QmpClient.connect(
+      this.controlPath,
+      timeoutMs === undefined ? {} : { connectTimeoutMs: timeoutMs },
+    )
+    try {
+      return (await client.execute(command, args, timeoutMs === undefined ? {} : { timeoutMs })) as T
+    } finally {
+      await client.close()
+    }
+  }
+
+  /** Process id of what serves the disk now. */
+  async workerPid(): Promise<number> {
+    if (this.#hanging !== undefined) return this.#hanging
+    return (await this.execute<Status>('query-status')).pid
+  }
+
+  /**
+   * SIGKILL.
+   * @param part `worker`: a supervisor starts the next one; `all`: as in a power cut
+   * @returns the requests in flight, when asked to wait for some
+   */
+  async kill(part: 'worker' | 'all' = 'all', whileWriting = false): Promise<number | undefined> {
+    const server = this.#running
+    const { pid, requests } = whileWriting ? await this.#whileWriting() : { pid: undefined, requests: undefined }
+    if (part === 'all') await server.killAll()
+    else process.kill(pid ?? (await this.workerPid()), 'SIGKILL')
+    return requests
+  }
+
+  /** SIGSTOP to the worker: it hangs. */
+  async stop(): Promise<void> {
+    const pid = await this.workerPid()
+    process.kill(pid, 'SIGSTOP')
+    this.#hanging = pid
+  }
+
+  /** SIGCONT to it, if it is still there. */
+  cont(): void {
+    if (this.#hanging === undefined) throw new LabError(`the server '${this.name}' was not stopped`)
+    try {
+      process.kill(this.#hanging, 'SIGCONT')
+    } catch {
+      // Somebody else has ended it meanwhile.
+    }
+    this.#hanging = undefined
+  }
+
+  /** An orderly stop. @throws LabError when it does not end with exit code 0 */
+  async quit(): Promise<void> {
+    const server = this.#running
+    const exit = await Promise.race([server.stop(), pause(STOP_TIMEOUT_MS, undefined, { ref: false })])
+    this.#following?.abort()
+    if (exit === undefined)
+      throw server.process.error(`the server '${this.name}' did not stop within ${STOP_TIMEOUT_MS} ms`)
+    if (exit.code !== 0) throw server.process.error(`the server '${this.name}' stopped ${describeExit(exit)}`)
+  }
+
+  killNow(): void {
+    this.#following?.abort()
+    this.#server?.process.killGroup()
+  }
+
+  /** Resolves when what `killNow` killed is gone. */
+  async gone(): Promise<void> {
+    await this.#server?.process.exited
+  }
+
+  log(): string {
+    return this.#server?.process.log() ?? ''
+  }
+
+  /** Asks until it has requests in flight. */
+  async #whileWriting(): Promise<{ pid: number; requests: number }> {
+    const client = await QmpClient.connect(this.controlPath)
+    try {
+      for (;;) {
+        const { pid, clients } = (await client.execute('query-status')) as Status
+        const requests = clients.reduce((sum, it) => sum + it['requests-in-flight'], 0)
+        if (requests > 0) return { pid, requests }
+      }
+    } finally {
+      await client.close()
+    }
+  }
+}
+
+const describeExit = ({ code, signal }: Exit): string =>
+  signal === null ? `with exit code ${String(code)}` : `by ${signal}`
+
+/** `{ 'slow-read': 0.5, verbose: true }` as words of a command line. */
+function serveArgs(options: Readonly<Record<string, unknown>>): string[] {
+  return Object.entries(options).flatMap(([name, value]) => {
+    if (value === false || value === null) return []
+    if (value === true) return [`--${name}`]
+    return [value].flat().flatMap((one) => [`--${name}`, typeof one === 'string' ? one : JSON.stringify(one)])
+  })
+}

@@ -1,0 +1,154 @@
+/**
+ * `LabWorkload`: a writer in the guest. It knows what the guest was told is on the disk, and when each write began and
+ * ended by the host's clock.
+ */
+import type { Series } from '../report/record.js'
+import type { Workload } from '../scenario/format-steps.js'
+import { dataSize } from './guest-script.js'
+
+export interface Write {
+  readonly number: number
+  readonly beginMs: number
+  readonly endMs: number
+  readonly ok: boolean
+}
+
+const SECOND_MS = 1000
+
+export class LabWorkload {
+  readonly settings: Workload
+  readonly writes: Write[] = []
+  /** SHA-256 by number, of the files that have to be there. */
+  readonly files = new Map<number, string>()
+  readonly #keep: number
+  #begun: { number: number; atMs: number } | undefined
+  #next = 0
+  #endMs: number | undefined
+  /** Why it ended, if not because it was told to. */
+  broken: string | undefined
+
+  constructor(settings: Workload) {
+    this.settings = settings
+    this.#keep = settings.keep
+  }
+
+  get name(): string {
+    return this.settings.name
+  }
+
+  /** Number of the next write that was never begun. */
+  get nextNumber(): number {
+    return this.#next
+  }
+
+  get running(): boolean {
+    return this.#endMs === undefined
+  }
+
+  /** In the middle of a write. */
+  get writing(): boolean {
+    return this.#begun !== undefined
+  }
+
+  get failures(): number {
+    return this.writes.filter(({ ok }) => !ok).length
+  }
+
+  /** A line of the report port, without the name. */
+  receive([what, number = '', status, sum = '-']: readonly string[], atMs: number): void {
+    const n = Number(number)
+    if (what === 'b') {
+      this.#begun = { number: n, atMs }
+      this.#next = n + 1
+    } else if (what === 'd') this.files.delete(n)
+    else if (what === 'e' && this.#begun?.number === n) this.#ended(n, this.#begun.atMs, atMs, status === '0', sum)
+  }
+
+  #ended(number: number, beginMs: number, endMs: number, ok: boolean, sum: string): void {
+    this.#begun = undefined
+    this.writes.push({ number, beginMs, endMs, ok })
+    if (ok && this.settings.kind === 'files') this.files.set(number, sum)
+  }
+
+  ended(atMs: number, broken?: string): void {
+    this.#endMs ??= atMs
+    this.broken ??= broken
+  }
+
+  /**
+   * What each block must say, by its place: the number of the last write that succeeded there. A later write that was begun may
+   * have reached the disk, too.
+   */
+  blocks(): Map<number, { readonly number: number; readonly maybe: readonly number[] }> {
+    const blocks = new Map<number, { number: number; maybe: number[] }>()
+    for (const { number, ok } of this.writes) {
+      const place = number % this.#keep
+      if (ok) blocks.set(place, { number, maybe: [] })
+      else blocks.get(place)?.maybe.push(number)
+    }
+    if (this.#begun !== undefined) blocks.get(this.#begun.number % this.#keep)?.maybe.push(this.#begun.number)
+    return blocks
+  }
+
+  /**
+   * Milliseconds: the longest time in which no write has succeeded, from the first write to the end, or to `nowMs`.
+   * @param afterMs only what lasts beyond this moment counts, from there on
+   */
+  longestGap(nowMs: number, afterMs = 0): number {
+    const good = this.writes.filter(({ ok }) => ok)
+    const [first] = this.writes
+    const firstMs = first?.beginMs ?? this.#begun?.atMs
+    if (firstMs === undefined) return 0
+    const moments = [firstMs, ...good.map(({ endMs }) => endMs), this.#endMs ?? nowMs].map((at) =>
+      Math.max(at, afterMs),
+    )
+    return Math.max(0, ...moments.slice(1).map((at, n) => at - (moments[n] ?? at)))
+  }
+
+  /** Milliseconds, ascending, of the writes that began after `afterMs`. */
+  latencies(afterMs = 0): number[] {
+    return this.writes
+      .filter(({ beginMs, ok }) => ok && beginMs >= afterMs)
+      .map(({ beginMs, endMs }) => endMs - beginMs)
+      .sort((a, b) => a - b)
+  }
+
+  /** MiB/s over its whole life, or from `afterMs` on. */
+  throughput(nowMs: number, afterMs = 0): number {
+    const since = Math.max(afterMs, this.writes[0]?.beginMs ?? 0)
+    const count = this.writes.filter(({ ok, endMs }) => ok && endMs >= since).length
+    const seconds = ((this.#endMs ?? nowMs) - since) / SECOND_MS
+    return seconds > 0 ? (count * dataSize(this.settings)) / (1024 * 1024) / seconds : 0
+  }
+
+  /** Per second. */
+  series(nowMs: number): Series[] {
+    const [first] = this.writes
+    if (first === undefined) return []
+    const from = Math.floor(first.beginMs / SECOND_MS)
+    const to = Math.floor((this.#endMs ?? nowMs) / SECOND_MS)
+    const seconds = Array.from({ length: to - from + 1 }, (_, n) => from + n)
+    const bySecond = new Map<number, Write[]>(seconds.map((second) => [second, []]))
+    for (const write of this.writes) if (write.ok) bySecond.get(Math.floor(write.endMs / SECOND_MS))?.push(write)
+    const good = (second: number): readonly Write[] => bySecond.get(second) ?? []
+    const mib = dataSize(this.settings) / (1024 * 1024)
+    const latency = (second: number): number | null => {
+      const worst = Math.max(...good(second).map(({ beginMs, endMs }) => endMs - beginMs))
+      return Number.isFinite(worst) ? worst : null
+    }
+    return [
+      {
+        lane: 'throughput',
+        name: this.name,
+        unit: 'MiB/s',
+        points: seconds.map((second) => [second * SECOND_MS, Number((good(second).length * mib).toFixed(3))] as const),
+      },
+      {
+        lane: 'latency',
+        name: `${this.name}, longest`,
+        unit: 'ms',
+        points: seconds.map((second) => [second * SECOND_MS, latency(second)] as const),
+      },
+    ]
+  }
+}

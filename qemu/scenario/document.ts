@@ -1,0 +1,130 @@
+/**
+ * A scenario file: YAML, read with the places of everything in it, so that whatever is wrong, at once or during the run,
+ * is told as `file:line:column`.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
+import { messageOf, UsageError } from '../../src/util/errors.js'
+import { scenarioShape, type Scenario } from './format.js'
+import { implausible } from './plausible.js'
+import { NAME } from './quantity.js'
+import { readShape, type Path, type Problem } from './shape.js'
+
+const FILE_BYTES_MAX = 1024 * 1024
+
+/** The file cannot be run as it stands: a line for each thing that is wrong. */
+export class ScenarioFileError extends UsageError {
+  override name = 'ScenarioFileError'
+}
+
+export class ScenarioFile {
+  readonly path: string
+  readonly scenario: Scenario
+  readonly name: string
+  readonly #places: Places
+
+  private constructor(file: string, scenario: Scenario, places: Places) {
+    this.path = file
+    this.scenario = scenario
+    this.name = scenario.name ?? path.basename(file).replace(/\.ya?ml$/, '')
+    this.#places = places
+  }
+
+  /** @throws ScenarioFileError */
+  static read(file: string): ScenarioFile {
+    return ScenarioFile.parse(readText(file), file)
+  }
+
+  /** @param file for messages, and what images are relative to. @throws ScenarioFileError */
+  static parse(text: string, file: string): ScenarioFile {
+    const lines = new LineCounter()
+    const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
+    const places = new Places(file, document, lines)
+    const broken = [...document.errors, ...document.warnings]
+    if (broken.length > 0)
+      throw new ScenarioFileError(broken.map(({ pos, message }) => `${places.at(pos[0])}: ${message}`).join('\n'))
+    const value = toJavaScript(document, file)
+    const { value: scenario, problems } = readShape(scenarioShape, value, true)
+    const all = problems.length > 0 ? problems : implausible(scenario, path.dirname(file))
+    if (all.length > 0) throw new ScenarioFileError(all.map((problem) => places.tell(problem)).join('\n'))
+    return new ScenarioFile(file, scenario, places)
+  }
+
+  /** `file:line:column` of what stands there. */
+  where(at: Path): string {
+    return this.#places.of(at, false)
+  }
+}
+
+function readText(file: string): string {
+  try {
+    const text = readFileSync(file, 'utf8')
+    if (Buffer.byteLength(text) > FILE_BYTES_MAX) throw new Error(`it has more than ${FILE_BYTES_MAX} bytes`)
+    return text
+  } catch (error) {
+    throw new ScenarioFileError(`the scenario ${file} cannot be read: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+function toJavaScript(document: Document, file: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 })
+  } catch (error) {
+    throw new ScenarioFileError(`${file}: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** Where things stand in the text. */
+class Places {
+  readonly #file: string
+  readonly #document: Document
+  readonly #lines: LineCounter
+
+  constructor(file: string, document: Document, lines: LineCounter) {
+    this.#file = file
+    this.#document = document
+    this.#lines = lines
+  }
+
+  at(offset: number): string {
+    const { line, col } = this.#lines.linePos(offset)
+    return `${this.#file}:${line}:${col}`
+  }
+
+  tell({ path: at, what, atKey = false }: Problem): string {
+    const name = at.length === 0 ? 'the scenario' : dotted(at)
+    return `${this.of(at, atKey)}: ${atKey ? '' : `${name} `}${what}`
+  }
+
+  /** Of the deepest node that is there. */
+  of(at: Path, atKey: boolean): string {
+    let node: unknown = this.#document.contents
+    let offset = offsetOf(node) ?? 0
+    for (const [n, key] of at.entries()) {
+      const last = n === at.length - 1
+      const { keyNode, value } = childOf(node, key)
+      if (keyNode === undefined && value === undefined) break
+      // A missing value, or a wrong name, is shown where the name stands.
+      offset = (last && atKey ? offsetOf(keyNode) : offsetOf(value)) ?? offsetOf(keyNode) ?? offset
+      node = value
+    }
+    return this.at(offset)
+  }
+}
+
+function childOf(node: unknown, key: string | number): { keyNode?: unknown; value?: unknown } {
+  if (isSeq(node) && typeof key === 'number') return { value: node.items[key] }
+  if (!isMap(node)) return {}
+  const pair = node.items.find((it) => isScalar(it.key) && String(it.key.value) === String(key))
+  return pair === undefined ? {} : { keyNode: pair.key, value: pair.value }
+}
+
+const offsetOf = (node: unknown): number | undefined => (node as Node | null | undefined)?.range?.[0]
+
+/** `steps.3.guest`, counted from 1 as people do. */
+const dotted = (at: Path): string => at.map((key) => (typeof key === 'number' ? String(key + 1) : key)).join('.')
+
+/** Whether a word names a built-in scenario rather than a file. */
+export const isScenarioName = (word: string): boolean =>
+  /^[a-z][a-z0-9-]*$/.test(word) && NAME.pattern.test(word[0] ?? '')

@@ -1,0 +1,182 @@
+/** What `nbd-remap scenario` does, and what is shown of it meanwhile. */
+import { writeFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import path from 'node:path'
+import ora, { type Ora } from 'ora'
+import type { Lab } from '../../qemu/lab/lab.js'
+import { writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
+import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
+import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
+import { runScenario } from '../../qemu/scenario/run.js'
+import { messageOf, UsageError } from '../util/errors.js'
+import { EXIT } from './exit.js'
+import { Interrupt } from './interrupt.js'
+import type { RunCommandOptions } from './scenario.js'
+
+export function listScenarios({ json }: { readonly json?: boolean }): void {
+  const scenarios = builtInScenarios().map((file) => ({
+    name: file.name,
+    title: file.scenario.title,
+    control: file.scenario.control?.title ?? null,
+    file: path.relative(process.cwd(), file.path),
+  }))
+  const width = Math.max(0, ...scenarios.map(({ name }) => name.length))
+  const lines = scenarios.map(({ name, title }) => `${name.padEnd(width)}  ${title}\n`)
+  process.stdout.write(json ? `${JSON.stringify({ scenarios }, null, 2)}\n` : lines.join(''))
+}
+
+export function checkScenarios(words: readonly string[]): void {
+  for (const file of readAll(words)) process.stdout.write(`${file.path}: ${file.scenario.title}\n`)
+}
+
+/** All that is wrong in any of them is told at once. @throws UsageError */
+function readAll(words: readonly string[]): ScenarioFile[] {
+  const problems: string[] = []
+  const files = words.flatMap((word) => {
+    try {
+      return [findScenario(word)]
+    } catch (error) {
+      if (!(error instanceof ScenarioFileError)) throw error
+      problems.push(error.message)
+      return []
+    }
+  })
+  if (problems.length > 0) throw new UsageError(problems.join('\n'))
+  return files
+}
+
+export async function runScenarios(words: readonly string[], options: RunCommandOptions): Promise<void> {
+  const files = words.length === 0 ? builtInScenarios() : readAll(words)
+  const interrupt = new Interrupt()
+  const progress = new Progress(files.length)
+  try {
+    const records = await runAll(files, options, interrupt.signal, progress)
+    progress.end()
+    await report(records, options)
+    const failed = records.filter(({ outcome }) => outcome !== 'passed').length
+    process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
+  } catch (error) {
+    if (interrupt.exitCode === undefined) throw error
+    progress.end()
+    process.stderr.write('interrupted; nothing is left running\n')
+    process.exitCode = interrupt.exitCode
+  } finally {
+    progress.end()
+    interrupt.dispose()
+  }
+}
+
+/** In the order of the files. */
+async function runAll(
+  files: readonly ScenarioFile[],
+  { seed, control, keep, jobs }: RunCommandOptions,
+  signal: AbortSignal,
+  progress: Progress,
+): Promise<RunRecord[]> {
+  const records: RunRecord[] = []
+  const waiting = [...files.entries()]
+  const worker = async (): Promise<void> => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const [n, file] = next
+      progress.begin(file)
+      const record = await runScenario(file, {
+        control,
+        signal,
+        ...(seed === undefined ? {} : { seed }),
+        onMark: (mark, inControl) => {
+          progress.mark(file, mark, inControl)
+        },
+        ...(keep ? { onEnd: (stage: Lab) => lookAround(stage, progress, signal) } : {}),
+      })
+      records[n] = record
+      progress.done(file, record)
+    }
+  }
+  const workers = keep ? 1 : Math.min(files.length, jobs ?? Math.max(1, Math.floor(availableParallelism() / 2)))
+  await Promise.all(Array.from({ length: workers }, worker))
+  return records
+}
+
+async function report(records: readonly RunRecord[], { tap, junit, json }: RunCommandOptions): Promise<void> {
+  if (junit !== undefined) await write(junit, writeJunit(records))
+  if (json !== undefined) await write(json, writeJson(records))
+  if (tap || (junit === undefined && json === undefined)) process.stdout.write(writeTap(records))
+}
+
+async function write(file: string, text: string): Promise<void> {
+  if (file === '-') {
+    process.stdout.write(text)
+    return
+  }
+  try {
+    await writeFile(file, text)
+  } catch (error) {
+    throw new Error(`the report ${file} cannot be written: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+/** On standard error: a spinner on a terminal, a line for each scenario elsewhere. */
+class Progress {
+  // Ctrl-C has to stay a signal: without this option ora would read it from the terminal as a key.
+  readonly #spinner: Ora = ora({ stream: process.stderr, discardStdin: false })
+  readonly #count: number
+  #done = 0
+
+  constructor(count: number) {
+    this.#count = count
+  }
+
+  begin(file: ScenarioFile): void {
+    this.#show(`${file.name}: starting`)
+  }
+
+  mark(file: ScenarioFile, { kind, text }: Mark, control: boolean): void {
+    if (kind === 'step' || kind === 'check')
+      this.#show(`${file.name}${control ? ' (control)' : ''}: ${text.split('\n')[0] ?? ''}`)
+  }
+
+  done(file: ScenarioFile, record: RunRecord): void {
+    this.#done++
+    this.line(summary(file, record))
+  }
+
+  line(text: string): void {
+    this.#spinner.stop()
+    process.stderr.write(`${text}\n`)
+  }
+
+  end(): void {
+    this.#spinner.stop()
+  }
+
+  #show(text: string): void {
+    if (!this.#spinner.isEnabled) return
+    const width = process.stderr.columns - 10
+    this.#spinner.start(`${this.#count > 1 ? `${this.#done + 1} of ${this.#count}: ` : ''}${text}`.slice(0, width))
+  }
+}
+
+function summary(file: ScenarioFile, { outcome, durationMs, control, checks, error, seed }: RunRecord): string {
+  const seconds = ((durationMs + (control?.durationMs ?? 0)) / 1000).toFixed(1)
+  const head = `${outcome === 'passed' ? 'passed' : outcome.toUpperCase()}  ${file.name}, ${seconds} s, --seed ${seed}`
+  if (outcome === 'passed') return head
+  const why = error === undefined ? [] : [error]
+  const failed = checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail ?? ''}`)
+  return [head, ...why, ...failed.filter((text) => !why.some((it) => text.includes(it.split('\n')[0] ?? '')))]
+    .join('\n')
+    .replaceAll('\n', '\n  ')
+}
+
+async function lookAround(stage: Lab, progress: Progress, signal: AbortSignal): Promise<void> {
+  const sockets = [...stage.servers.values()].map((it) => `  npx nbd-remap status --control ${it.controlPath}`)
+  progress.line(`\nEverything is in ${stage.directory}:\n${sockets.join('\n')}\nEnter removes it, and goes on.`)
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      process.stdin.off('data', done).pause()
+      resolve()
+    }
+    signal.addEventListener('abort', done, { once: true })
+    if (process.stdin.isTTY) process.stdin.on('data', done)
+  })
+  signal.throwIfAborted()
+}

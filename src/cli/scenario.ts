@@ -1,0 +1,87 @@
+/** `nbd-remap scenario list|run|check`: the options. What they do is loaded when it is wanted. */
+import { Command, InvalidArgumentError } from 'commander'
+import { jsonOption } from './options.js'
+
+export interface RunCommandOptions {
+  readonly seed?: string
+  readonly control: boolean
+  readonly keep?: boolean
+  readonly jobs?: number
+  readonly tap?: boolean
+  readonly junit?: string
+  readonly json?: string
+  readonly html?: string
+}
+
+export function scenarioCommand(): Command {
+  const scenario = new Command('scenario').description('Run scenarios: QEMU virtual machines on disks that fail.')
+  for (const command of [listCommand(), runCommand(), checkCommand()]) scenario.addCommand(command)
+  return scenario.addHelpText('after', '\nExample:\n  nbd-remap scenario run bad-blocks-under-load')
+}
+
+const listCommand = (): Command =>
+  new Command('list')
+    .description('List the scenarios that come with nbd-remap.')
+    .addOption(jsonOption())
+    .addHelpText('after', '\nExample:\n  nbd-remap scenario list')
+    .action(async (options: { json?: boolean }) => {
+      const { listScenarios } = await import('./scenario-run.js')
+      listScenarios(options)
+    })
+
+const runCommand = (): Command =>
+  new Command('run')
+    .description('Run scenarios, each with its control run, and report.')
+    .argument(
+      '[scenarios...]',
+      'names of those that come with nbd-remap, or files; all that come with it when none is named',
+    )
+    .option('--seed <seed>', 'repeat an earlier run: what is drawn is the same')
+    .option('--no-control', 'leave out the control runs')
+    .option('--jobs <n>', 'run so many at a time; as many as there are two cores for when not given', parseJobs)
+    .option('--keep', 'at the end of each run, leave everything running until Enter, and say where it is')
+    .option('--tap', 'report as TAP on standard output, which is also what happens without any report')
+    .option('--junit <file>', 'write a report as JUnit XML')
+    .option('--json <file>', 'write a report as JSON (docs/runs.schema.json)')
+    .addHelpText(
+      'after',
+      `
+A scenario is a file in YAML (docs/SCENARIOS.md). It passes when everything holds that it says, and when its control run, which
+is the same without the part of nbd-remap that it shows, fails as it says. Needs QEMU and the guest image ("npm run setup"
+installs both). Ctrl-C ends it at any time and leaves nothing behind.
+
+Exit codes: 0 all passed, 1 some did not, 2 wrong usage, or a file that is not a scenario.
+
+Example:
+  nbd-remap scenario run bad-blocks-under-load my-own.yaml --junit report.xml`,
+    )
+    .action(async (names: readonly string[], options: RunCommandOptions) => {
+      const { runScenarios } = await import('./scenario-run.js')
+      await runScenarios(names, options)
+    })
+
+const checkCommand = (): Command =>
+  new Command('check')
+    .description('Read scenario files, and say what is wrong with them.')
+    .argument('<files...>', 'names of scenarios, or files')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 they can be run, 2 some cannot: a line for each thing that is wrong, with its place.
+
+Example:
+  nbd-remap scenario check my-own.yaml`,
+    )
+    .action(async (files: readonly string[]) => {
+      const { checkScenarios } = await import('./scenario-run.js')
+      checkScenarios(files)
+    })
+
+const JOBS_MAX = 64
+
+function parseJobs(text: string): number {
+  const jobs = Number(text)
+  if (!Number.isInteger(jobs) || jobs < 1 || jobs > JOBS_MAX)
+    throw new InvalidArgumentError(`It must be a number from 1 to ${JOBS_MAX}.`)
+  return jobs
+}
