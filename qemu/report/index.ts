@@ -1,4 +1,5 @@
 /** Reports of runs: what a run leaves behind, and the forms in which it can be read. */
+export { writeHtml, type HtmlOptions } from './html/page.js'
 export { readJson, RecordFormatError, RUNS_VERSION, writeJson, type RunsDocument } from './json.js'
 export { writeJunit } from './junit.js'
 export {
