@@ -49,7 +49,7 @@ function limitVerdict(measurement: Measurement, atMs: number): Verdict {
 
 function controlVerdicts({ control, durationMs }: RunRecord): Verdict[] {
   if (control === undefined) return []
-  const found = control.checks.filter(({ ok }) => !ok).map(({ name, detail }) => phrase(false, detail, name))
+  const found = control.checks.filter(({ ok }) => !ok).map(({ name, detail }) => phrase(false, firstLine(detail), name))
   const status = { passed: 'failure', failed: 'ok', broken: 'error' } as const
   const facts = { ...(control.error === undefined ? {} : { error: control.error }) }
   return [
@@ -62,6 +62,8 @@ function controlVerdicts({ control, durationMs }: RunRecord): Verdict[] {
     },
   ]
 }
+
+const firstLine = (text = ''): string => text.split('\n')[0] ?? ''
 
 const phrase = (ok: boolean, detail = '', name = ''): string =>
   [name, ok ? 'holds' : 'does not hold', detail].filter((part) => part !== '').join(': ')

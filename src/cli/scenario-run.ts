@@ -4,13 +4,14 @@ import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import ora, { type Ora } from 'ora'
 import type { Lab } from '../../qemu/lab/lab.js'
-import { writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
+import { writeHtml, writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
 import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
 import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
 import { runScenario } from '../../qemu/scenario/run.js'
 import { messageOf, UsageError } from '../util/errors.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
+import { packageVersion } from './package-version.js'
 import type { RunCommandOptions } from './scenario.js'
 
 export function listScenarios({ json }: { readonly json?: boolean }): void {
@@ -97,10 +98,11 @@ async function runAll(
   return records
 }
 
-async function report(records: readonly RunRecord[], { tap, junit, json }: RunCommandOptions): Promise<void> {
+async function report(records: readonly RunRecord[], { tap, junit, json, html }: RunCommandOptions): Promise<void> {
   if (junit !== undefined) await write(junit, writeJunit(records))
   if (json !== undefined) await write(json, writeJson(records))
-  if (tap || (junit === undefined && json === undefined)) process.stdout.write(writeTap(records))
+  if (html !== undefined) await write(html, writeHtml(records, { generator: `nbd-remap ${packageVersion()}` }))
+  if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 
 async function write(file: string, text: string): Promise<void> {
