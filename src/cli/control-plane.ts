@@ -16,6 +16,7 @@ import type { HttpChoice } from './http.js'
 import { listenHttp } from './http-socket.js'
 import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
+import { supervisorPid } from './worker.js'
 
 /** Where and by whom the server can be asked. */
 export interface ControlAccess {
@@ -64,7 +65,7 @@ export class ControlPlane {
     })
     this.#monitor = new QmpMonitor({
       version: qmpVersion('nbd-remap', packageVersion()),
-      commands: controlCommands(this.dataPlane, () => this.#look(), log),
+      commands: controlCommands(this.dataPlane, () => this.#look(), log, supervisorPid()),
       events: CONTROL_EVENTS,
       log,
     })

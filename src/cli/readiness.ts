@@ -14,6 +14,7 @@ const NOTIFIER = 'systemd-notify'
 export class Readiness {
   readonly #prints: boolean
   readonly #log: Log
+  readonly #onReady: (() => void) | undefined
   readonly #notifySocket: string | undefined
 
   /**
@@ -21,8 +22,9 @@ export class Readiness {
    * @param prints whether standard output is ours: whoever passed us the sockets knows where they are, and may have lent us
    * the standard output of another program
    */
-  constructor({ prints, log }: { prints: boolean; log: Log }) {
+  constructor({ prints, log, onReady }: { prints: boolean; log: Log; onReady?: () => void }) {
     this.#prints = prints
+    this.#onReady = onReady
     this.#log = log
     this.#notifySocket = process.env['NOTIFY_SOCKET']
     Reflect.deleteProperty(process.env, 'NOTIFY_SOCKET')
@@ -32,6 +34,12 @@ export class Readiness {
     if (this.#prints) process.stdout.write(`${uri}\n`)
     else this.#log.info(`serving ${uri}`)
     this.#notify('READY=1', `STATUS=serving ${uri}`)
+    this.#onReady?.()
+  }
+
+  /** For a service manager that is the end of the start: the rest may take years. */
+  standingBy(): void {
+    this.#notify('READY=1', 'STATUS=standing by')
   }
 
   stopping(): void {

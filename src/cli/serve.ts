@@ -38,12 +38,15 @@ import { addEventOptions, hookChoice, type EventCommandOptions } from './on-even
 import { leave, PairLostError, UncleanStopError } from './leave.js'
 import { Readiness } from './readiness.js'
 import { ReloadSignal } from './reload-signal.js'
+import { addStandByOptions, standByChoice, type StandByCommandOptions } from './standby-options.js'
 import type { Reloading, SessionOptions } from './session.js'
+import type { StandBy } from './standby.js'
 import { Stop } from './stop.js'
 import { addTlsOptions, tlsChoice, type TlsCommandOptions } from './tls.js'
 import { isWorker, role } from './worker.js'
 
-interface ServeCommandOptions extends TlsCommandOptions, HttpCommandOptions, EventCommandOptions {
+interface ServeCommandOptions
+  extends TlsCommandOptions, HttpCommandOptions, EventCommandOptions, StandByCommandOptions {
   readonly config?: string
   readonly main: string
   readonly spare: string[]
@@ -174,7 +177,7 @@ const withoutTls = (): Command =>
     )
 
 export const serveCommand = (): Command =>
-  addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(withoutTls()))), 'table-')
+  addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(addStandByOptions(withoutTls())))), 'table-')
     .addOption(limitOption())
     .option('--log-file <path>', 'log to this file; of 8 MiB it is renamed to PATH.1, and a new one begun')
     .option('--verbose', 'log more')
@@ -232,15 +235,35 @@ async function run(configuration: ServeConfiguration): Promise<void> {
     return
   }
   const addresses = clientAddresses(options, inherited)
-  const readiness = new Readiness({ prints: inherited.length === 0, log: session.log })
+  const standBy = await standingBy(options, session, stop, inherited)
+  const prints = inherited.length === 0
+  const readiness = new Readiness({ prints, log: session.log, onReady: () => void standBy?.over() })
+  if (standBy) readiness.standingBy()
   if (options.supervise) {
     const { supervise } = await import('./supervisor.js')
     const settings = { hangTimeoutMs: options.hangTimeout * 1000, configuration: { text: configuration.text, signal } }
-    await supervise(addresses, readiness, stop, session.log, settings)
+    await supervise(addresses, readiness, stop, session.log, settings, standBy)
   } else {
     const { serveAlone } = await import('./session.js')
-    await serveAlone(session, addresses, readiness, stop, reloading)
+    await serveAlone(session, addresses, readiness, stop, reloading, standBy)
   }
+}
+
+/** @throws UsageError */
+async function standingBy(
+  options: ServeCommandOptions,
+  session: SessionOptions,
+  stop: Stop,
+  inherited: readonly ListenAddress[],
+): Promise<StandBy | undefined> {
+  const choice = standByChoice(options, session.control)
+  if (!choice) return undefined
+  if (inherited.length > 0)
+    throw new UsageError(
+      '--standby does not go with sockets that are passed in (LISTEN_FDS): give --socket or --listen',
+    )
+  const { StandBy } = await import('./standby.js')
+  return new StandBy({ ...choice, main: session.main, spares: session.spares, log: session.log }, stop)
 }
 
 function reload(

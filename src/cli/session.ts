@@ -33,7 +33,7 @@ import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
 import type { HttpChoice } from './http.js'
 import { clientErrors } from './client-errors.js'
-import { listenForClients, type ClientAddresses } from './listen.js'
+import { listenForClients, type ClientAddresses, type ClientListeners } from './listen.js'
 import { PairLostError, stopWithin } from './leave.js'
 import type { ControlAddress } from './options.js'
 import { packageVersion } from './package-version.js'
@@ -42,6 +42,7 @@ import type { Readiness } from './readiness.js'
 import { describeReloaded } from './reload.js'
 import type { ReloadSignal } from './reload-signal.js'
 import { rehearse } from './rehearsal.js'
+import type { StandBy } from './standby.js'
 import type { Stop } from './stop.js'
 import { loadTls, type TlsChoice } from './tls.js'
 import { WaitingRoom } from './waiting-room.js'
@@ -88,19 +89,30 @@ export interface Reloading {
   readonly text: string | undefined
 }
 
-/** Listens itself, serves until it is told to stop, and resolves after a clean stop. */
+/** Listens itself, serves until it is told to stop, and resolves after a clean stop. @param standBy wait for our turn first */
 export async function serveAlone(
   options: SessionOptions,
   addresses: ClientAddresses,
   readiness: Readiness,
   stop: Stop,
   reloading: Reloading,
+  standBy?: StandBy,
 ): Promise<void> {
   const tls = loadTls(options.tls)
   const room = new WaitingRoom()
-  const listener = await listenForClients(addresses, room.admit, options.log)
-  const control = startControl(options)
+  let listener: ClientListeners | undefined
+  let control: ControlThread | undefined
   try {
+    if (standBy) {
+      control = startControl(options)
+      await rehearse()
+      const turn = await standBy.turn()
+      if (!turn) return
+      listener = await turn.takeOver(addresses, room.admit)
+    } else {
+      listener = await listenForClients(addresses, room.admit, options.log)
+      control = startControl(options)
+    }
     const uri = uriOf(listener.address, options)
     const session = await Session.start(options, uri, stop, { control, tls, reloading })
     room.open(session.accept)
@@ -111,7 +123,7 @@ export async function serveAlone(
     await session.untilStopped()
   } finally {
     room.close()
-    listener.close()
+    listener?.close()
     await control?.close()
   }
 }

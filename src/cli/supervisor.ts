@@ -17,9 +17,10 @@ import type { BoundAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
 import { EXIT } from './exit.js'
 import { Heartbeat } from './heartbeat.js'
-import { listenForClients, type ClientAddresses } from './listen.js'
+import { listenForClients, type ClientAddresses, type ClientListeners } from './listen.js'
 import type { Readiness } from './readiness.js'
 import type { ReloadSignal } from './reload-signal.js'
+import type { StandBy } from './standby.js'
 import type { Stop } from './stop.js'
 import { CONNECTIONS_WAITING_MAX } from './waiting-room.js'
 import { ignoreError, WORKER_VARIABLE, type Order, type Report, type Role } from './worker.js'
@@ -51,13 +52,22 @@ export async function supervise(
   stop: Stop,
   log: Log,
   settings: SupervisorSettings,
+  standBy?: StandBy,
 ): Promise<void> {
   const supervisor = new Supervisor(readiness, stop, log, settings)
-  const listener = await listenForClients(addresses, supervisor.admit, log)
+  let listener: ClientListeners | undefined
   try {
-    process.exitCode = await supervisor.run(listener.address)
+    if (standBy) {
+      const [address] = addresses
+      if (!('fd' in address)) supervisor.prepare(address)
+      const turn = await standBy.turn()
+      listener = await turn?.takeOver(addresses, supervisor.admit)
+    } else {
+      listener = await listenForClients(addresses, supervisor.admit, log)
+    }
+    if (listener) process.exitCode = await supervisor.run(listener.address)
   } finally {
-    listener.close()
+    listener?.close()
     await supervisor.close()
   }
 }
@@ -89,6 +99,11 @@ class Supervisor {
       this.#worker?.stop()
       this.#stopPausing.abort()
     })
+  }
+
+  /** Starts the first worker before its turn, for a supervisor that is going to listen there. */
+  prepare(address: BoundAddress): void {
+    this.#standby = this.#newWorker(address, true)
   }
 
   readonly admit = (socket: Socket): void => {

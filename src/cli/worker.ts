@@ -35,6 +35,10 @@ export type Report =
 
 export const isWorker = (): boolean => process.env[WORKER_VARIABLE] !== undefined && process.send !== undefined
 
+/** Also in a thread of a worker. @returns undefined in a process that is no worker */
+export const supervisorPid = (): number | undefined =>
+  process.env[WORKER_VARIABLE] === undefined ? undefined : process.ppid
+
 /** What cannot be sent any more was for a process that is gone, as an exit or a disconnection is about to say. */
 export const ignoreError = (): void => undefined
 

@@ -12,12 +12,16 @@ import { healthCommands } from './health-commands.js'
 import type { WatchedHealth } from './health-watch.js'
 import { logCommands } from './log-commands.js'
 import { metadataCommands } from './metadata-commands.js'
+import { processCommands } from './process-commands.js'
 import { remapCommands } from './remap-commands.js'
 import { SPARE, spareCommands } from './spare-commands.js'
 import { statisticsCommands } from './statistics-commands.js'
 
 /** What the commands act on. */
-export type ControlSubject = Pick<DataPlane, 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask' | 'log'>
+export type ControlSubject = Pick<
+  DataPlane,
+  'isOpen' | 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask' | 'log'
+>
 
 const DISK = {
   name: { kind: 'str' },
@@ -71,11 +75,15 @@ const RELOADED = {
 /** What `query-status` returns. */
 export type ServerStatus = ValueOf<typeof STATUS>
 
-/** @param look how healthy the pair is now */
+/**
+ * @param look how healthy the pair is now
+ * @param supervisorPid with `--supervise`
+ */
 export function controlCommands(
   subject: ControlSubject,
   look: () => Promise<WatchedHealth>,
   log: Log = silentLog,
+  supervisorPid?: number,
 ): CommandTable {
   return {
     'query-status': command({
@@ -83,6 +91,7 @@ export function controlCommands(
       returns: STATUS,
       handler: () => queryStatus(subject),
     }),
+    ...processCommands(subject, supervisorPid),
     ...statisticsCommands(subject),
     ...errorCommands(subject),
     ...healthCommands(look),

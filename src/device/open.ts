@@ -5,7 +5,7 @@ import type { Log } from '../util/log.js'
 import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.js'
 import { blockSameness, openBlock } from './block.js'
 import type { Device } from './device.js'
-import { lockUri } from './disk-lock.js'
+import { isFileLocked, isUriLocked, lockUri } from './disk-lock.js'
 import { fileSameness, openFile } from './file.js'
 import { LockedDevice } from './locked.js'
 import { UpstreamDevice } from './upstream.js'
@@ -53,6 +53,12 @@ export function samenessOf(location: string): string | undefined {
   const stats = statSync(location, { bigint: true, throwIfNoEntry: false })
   if (stats?.isBlockDevice()) return blockSameness(Number(stats.rdev))
   return stats?.isFile() ? fileSameness(stats) : undefined
+}
+
+/** Whether another process of this machine has locked the disk. Takes no lock: a server that starts just now would be refused. */
+export function isDiskInUse(location: string): boolean {
+  if (isNbdUri(location)) return isUriLocked(canonicalUri(location))
+  return statSync(location, { throwIfNoEntry: false }) !== undefined && isFileLocked(location)
 }
 
 /** With and without TLS it is the same disk. @throws UsageError for a malformed one */

@@ -6,9 +6,8 @@ import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { DeviceError, type Device } from '../device/device.js'
-import { isFileLocked, isUriLocked } from '../device/disk-lock.js'
 import { isNbdUri } from '../device/location.js'
-import { openDisk, type OpenedDisk } from '../device/open.js'
+import { isDiskInUse, openDisk, type OpenedDisk } from '../device/open.js'
 import { geometryProblem, type BadCopy } from '../spare/choose.js'
 import type { Header } from '../spare/format.js'
 import { readHeader } from '../spare/header.js'
@@ -85,14 +84,12 @@ async function examine(location: string, disk: OpenedDisk): Promise<SeenDisk> {
   if (choice.kind === 'refused') return { kind: 'damaged', location, reason: choice.reason }
   const problem = geometryProblem(choice.header.geometry, device.size)
   if (problem !== undefined) return { kind: 'damaged', location, reason: problem }
-  return seenSpare(location, device, choice, isInUse(location))
+  return seenSpare(location, device, choice, isDiskInUse(location))
 }
 
 async function seenMain({ device, identity }: OpenedDisk): Promise<SeenMain> {
   return { ...identity, size: device.size, fingerprint: await takeFingerprint(device) }
 }
-
-const isInUse = (location: string): boolean => (isNbdUri(location) ? isUriLocked(location) : isFileLocked(location))
 
 async function seenSpare(
   location: string,

@@ -8,11 +8,16 @@ import net from 'node:net'
 import { dirname } from 'node:path'
 import { messageOf } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import { SocketPathError, claimSocketPath, pathOfSocket } from '../util/socket-path.js'
+import { SocketPathError, claimSocketPath, dropSocketPath, pathOfSocket } from '../util/socket-path.js'
 
-/** Where to listen. `fd` is a listening socket that was opened by somebody else and outlives this process. */
+/**
+ * Where to listen. `fd` is a listening socket that was opened by somebody else and outlives this process. `replaces`: whoever
+ * listens at the path loses it.
+ */
 export type ListenAddress =
-  { readonly path: string } | { readonly host: string; readonly port: number } | { readonly fd: number }
+  | { readonly path: string; readonly replaces?: boolean }
+  | { readonly host: string; readonly port: number }
+  | { readonly fd: number }
 
 /** Where one can connect to. */
 export type BoundAddress = { readonly path: string } | { readonly host: string; readonly port: number }
@@ -44,6 +49,7 @@ export class Listener {
     }
     const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, onSocket)
     try {
+      if ('path' in address && address.replaces) await dropSocketPath(address.path)
       await bind(server, address)
     } catch (error) {
       if (!('path' in address) || errorCode(error) !== 'EADDRINUSE') throw explainListen(address, error)

@@ -2,7 +2,7 @@
  * What the kernel tells of another process: whether it lives, and what its main thread does. A number is given to another
  * process some day, so a process is known by its number and the moment of its start.
  */
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 
 export interface ProcessState {
   readonly pid: number
@@ -10,8 +10,9 @@ export interface ProcessState {
   readonly started: number
   /** The main thread: `R` runs or could run, `S` sleeps, `D` waits without being interruptible, `T` stopped, `t` traced, `Z` ended. */
   readonly state: string
-  /** Of the main thread: how long it has run, and how long it has waited for a processor while it could run. */
+  /** How long the main thread has run. */
   readonly ranMs: number
+  /** How long all threads together have waited for a processor while they could run. */
   readonly queuedMs: number
   /** The main thread is in a system call on a file or a block device. */
   readonly isInDiskCall: boolean
@@ -26,8 +27,8 @@ export function processState(pid: number): ProcessState | undefined {
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const [state = ''] = fields
     if (state === 'Z' || state === 'X') return undefined
-    const [ranNs = 0, queuedNs = 0] = schedule(folder)
-    const [ranMs, queuedMs] = [ranNs / 1e6, queuedNs / 1e6]
+    const [ranMs = 0] = schedule(folder, pid)
+    const queuedMs = readdirSync(`${folder}/task`).reduce((sum, id) => sum + (schedule(folder, id)[1] ?? 0), 0)
     return { pid, started: Number(fields[STARTED]), state, ranMs, queuedMs, isInDiskCall: isInDiskCall(folder) }
   } catch {
     return undefined
@@ -41,11 +42,11 @@ export const isSameProcess = ({ pid, started }: Pick<ProcessState, 'pid' | 'star
 /** Field 22 of proc(5), of those after the name. */
 const STARTED = 19
 
-function schedule(folder: string): readonly number[] {
+/** How long the thread has run, and how long it has waited to; in milliseconds. */
+function schedule(folder: string, thread: number | string): readonly number[] {
   try {
-    return readFileSync(`${folder}/task/${folder.slice('/proc/'.length)}/schedstat`, 'latin1')
-      .split(' ')
-      .map(Number)
+    const text = readFileSync(`${folder}/task/${thread}/schedstat`, 'latin1')
+    return text.split(' ').map((ns) => Number(ns) / 1e6)
   } catch {
     return []
   }

@@ -27,6 +27,14 @@ export async function claimSocketPath(path: string): Promise<void> {
   if ((await inodeOfSocket(path)) === found) await unlink(path)
 }
 
+/**
+ * Takes the path away from whoever listens there: its connections live on, and new ones do not reach it any more.
+ * @throws SocketPathError when something else is there
+ */
+export async function dropSocketPath(path: string): Promise<void> {
+  if ((await inodeOfSocket(path)) !== undefined) await unlink(path)
+}
+
 /** Of a unix socket that this process has inherited. @returns undefined for one without a path, and for other files */
 export function pathOfSocket(fd: number): string | undefined {
   try {
