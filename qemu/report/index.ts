@@ -15,4 +15,6 @@ export {
   type RunRecord,
   type Series,
 } from './record.js'
+export { ServerSampler, type SamplerOptions } from './server-sampler.js'
 export { writeTap } from './tap.js'
+export { Track, TRACK_POINTS_MAX } from './track.js'

@@ -87,6 +87,14 @@ function lowerMs(bucket: number): number {
 export const countOf = (buckets: readonly HistogramBucket[]): number =>
   buckets.reduce((sum, { count }) => sum + count, 0)
 
+/** What was recorded between two looks at one histogram. */
+export function bucketsBetween(before: readonly HistogramBucket[], now: readonly HistogramBucket[]): HistogramBucket[] {
+  const counts = new Map(before.map(({ fromMs, count }) => [fromMs, count]))
+  return now
+    .map((bucket) => ({ ...bucket, count: bucket.count - (counts.get(bucket.fromMs) ?? 0) }))
+    .filter(({ count }) => count > 0)
+}
+
 /** How many requests took less than `ms`, which should be a power of two of microseconds: between the cuts nothing is known. */
 export const countBelow = (buckets: readonly HistogramBucket[], ms: number): number =>
   countOf(buckets.filter(({ belowMs }) => belowMs <= ms))

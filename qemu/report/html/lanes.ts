@@ -1,9 +1,12 @@
 /** What a timeline shows, one lane below the other, from a record. Pure: no places yet, no markup. */
 import type { Check, Mark, MarkKind, RunRecord, Series } from '../record.js'
-import { axisOf, thin, type Axis } from './scale.js'
+import { thin } from '../thin.js'
+import { axisOf, type Axis } from './scale.js'
 
 /** Of one kind, in the drawing and in the list below it; what is left out is counted. */
 export const MARKS_SHOWN_MAX = 2000
+/** A line of more points would look the same. */
+const LINE_POINTS_MAX = 4000
 
 export interface SeriesLane {
   readonly name: string
@@ -37,7 +40,7 @@ export function seriesLanes(run: RunRecord, beside: readonly RunRecord[] = []): 
   const lanes = new Map<string, Series[]>()
   for (const one of run.series) {
     const key = JSON.stringify([one.lane, one.unit])
-    lanes.set(key, [...(lanes.get(key) ?? []), { ...one, points: thin(one.points) }])
+    lanes.set(key, [...(lanes.get(key) ?? []), { ...one, points: thin(one.points, LINE_POINTS_MAX) }])
   }
   return [...lanes.values()].map((series) => {
     const { lane = '', unit = '' } = series[0] ?? {}

@@ -7,6 +7,9 @@ import { drawTimeline, lineClass } from './timeline.js'
 
 const SIGNS: Readonly<Record<Outcome, string>> = { passed: '✓', failed: '✗', broken: '!' }
 
+/** Characters of a finding that are shown at once. */
+const DETAIL_MAX = 140
+
 /** @param expected a control run that failed shows what it should: that is not in red */
 export const outcomeBadge = (outcome: Outcome, expected = false): Markup =>
   markup`<span class="badge ${expected ? 'expected' : outcome}"><span aria-hidden="true">${SIGNS[outcome]}</span> ${outcome}</span>`
@@ -65,7 +68,16 @@ function checkCell(check: Check | undefined, expected = false): Markup {
   if (check === undefined) return markup`<td class="muted">not checked</td>`
   const { ok, detail } = check
   const className = ok ? 'holds' : expected ? 'lost expected' : 'lost'
-  return markup`<td class="${className}"><span class="sign" role="img" aria-label="${ok ? 'holds' : 'does not hold'}">${ok ? '✓' : '✗'}</span><span>${detail ?? (ok ? 'holds' : 'does not hold')}</span></td>`
+  const says = ok ? 'holds' : 'does not hold'
+  return markup`<td class="${className}"><span class="sign" role="img" aria-label="${says}">${ok ? '✓' : '✗'}</span>${folded(detail ?? says)}</td>`
+}
+
+/** What is long shows its first line, and the rest when asked. */
+function folded(detail: string): Markup {
+  const [first = '', ...rest] = detail.trim().split('\n')
+  if (rest.length === 0 && first.length <= DETAIL_MAX) return markup`<span>${first}</span>`
+  const head = first.length <= DETAIL_MAX ? first : `${first.slice(0, DETAIL_MAX)}…`
+  return markup`<details><summary>${head}</summary><pre>${detail}</pre></details>`
 }
 
 function measurementList({ measurements, control }: RunRecord): Content {

@@ -1,8 +1,4 @@
-/** From values and times to places in a drawing: axes, their ticks, and how many points a line needs. Pure. */
-import type { Point } from '../record.js'
-
-/** A line of more points would look the same; it is drawn from the least and the greatest of each stretch. */
-export const LINE_POINTS_MAX = 4000
+/** From values and times to places in a drawing: axes and their ticks. Pure. */
 /** A lane whose values differ by more is drawn on a logarithmic axis. */
 const LINEAR_RATIO_MAX = 200
 
@@ -46,22 +42,3 @@ function logarithmicAxis(least: number, most: number): Axis {
 }
 
 const clamp = (share: number): number => Math.min(1, Math.max(0, share))
-
-/** At most about `LINE_POINTS_MAX` of the points; peaks, troughs and gaps stay. */
-export function thin(points: readonly Point[], pointsMax = LINE_POINTS_MAX): readonly Point[] {
-  if (points.length <= pointsMax) return points
-  const size = Math.ceil((points.length * 2) / pointsMax)
-  const kept: Point[] = []
-  for (let start = 0; start < points.length; start += size) kept.push(...extremes(points.slice(start, start + size)))
-  return kept
-}
-
-/** In the order of their times. A gap is kept at its place, since what is left out between two points would be drawn over. */
-function extremes(points: readonly Point[]): Point[] {
-  const known = points.filter(([, value]) => value !== null)
-  const gap = points.find(([, value]) => value === null)
-  const by = (better: (a: number, b: number) => boolean): Point[] =>
-    known.length === 0 ? [] : [known.reduce((a, b) => (better(b[1] ?? 0, a[1] ?? 0) ? b : a))]
-  const chosen = new Set([...by((a, b) => a < b), ...by((a, b) => a > b), ...(gap === undefined ? [] : [gap])])
-  return points.filter((point) => chosen.has(point))
-}

@@ -111,6 +111,7 @@ button:hover{border-color:var(--soft)}
 .spoken{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 details{margin-top:18px}
 summary{cursor:pointer;font-size:14px}
+td details{margin:0}td pre{margin:6px 0 2px}
 .marks{margin-top:8px}
 .marks td{padding:3px 16px 3px 0;border:0;white-space:pre-wrap}
 .marks th:first-child,.marks td:first-child{width:90px}.marks th:nth-child(2),.marks td:nth-child(2){width:110px}

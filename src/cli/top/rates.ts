@@ -1,6 +1,6 @@
 /** What happened between two looks at the counters of a server. */
 import type { StatisticsReply } from '../../control/statistics-commands.js'
-import { countOf, percentile, type HistogramBucket } from '../../util/histogram.js'
+import { bucketsBetween, countOf, percentile, type HistogramBucket } from '../../util/histogram.js'
 
 export type Latency = StatisticsReply['latency'][number]
 
@@ -23,23 +23,14 @@ export function ratesBetween(before: StatisticsReply | undefined, now: Statistic
   return {
     of: (counter) => Math.max(0, now[counter] - before[counter]) / seconds,
     latency: (operation) => {
-      const buckets = difference(histogramOf(before, operation), histogramOf(now, operation))
+      const buckets = bucketsBetween(histogramOf(before, operation), histogramOf(now, operation))
       if (countOf(buckets) === 0) return undefined
       return { half: percentile(buckets, 0.5) * 1000, most: percentile(buckets, 0.99) * 1000 }
     },
   }
 }
 
-const histogramOf = ({ latency }: StatisticsReply, operation: Latency['operation']): Latency['histogram'] =>
-  latency.find((it) => it.operation === operation)?.histogram ?? []
-
-function difference(before: Latency['histogram'], now: Latency['histogram']): HistogramBucket[] {
-  const counts = new Map(before.map((bucket) => [bucket['from-us'], bucket.count]))
-  return now
-    .map((bucket) => ({
-      fromMs: bucket['from-us'] / 1000,
-      belowMs: bucket['below-us'] / 1000,
-      count: bucket.count - (counts.get(bucket['from-us']) ?? 0),
-    }))
-    .filter(({ count }) => count > 0)
+function histogramOf({ latency }: StatisticsReply, operation: Latency['operation']): HistogramBucket[] {
+  const histogram = latency.find((it) => it.operation === operation)?.histogram ?? []
+  return histogram.map((it) => ({ fromMs: it['from-us'] / 1000, belowMs: it['below-us'] / 1000, count: it.count }))
 }
