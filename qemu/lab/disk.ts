@@ -62,15 +62,16 @@ export class LabDisk {
 
   /** What nbd-remap is told: the path of the image, or the URI of its export. */
   get address(): string {
-    return this.isUpstream ? `nbd+unix:///${this.name}?socket=${encodeURI(this.#socketPath)}` : this.file
+    return this.isUpstream ? `nbd+unix:///${this.name}?socket=${encodeURI(this.socketPath)}` : this.file
   }
 
   /** What QEMU is told. */
   get source(): { readonly nbd: NbdSource } | { readonly file: string } {
-    return this.isUpstream ? { nbd: { path: this.#socketPath, exportName: this.name } } : { file: this.file }
+    return this.isUpstream ? { nbd: { path: this.socketPath, exportName: this.name } } : { file: this.file }
   }
 
-  get #socketPath(): string {
+  /** Of its storage daemon. */
+  get socketPath(): string {
     return path.join(this.#directory, 'nbd.sock')
   }
 

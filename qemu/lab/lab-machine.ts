@@ -104,7 +104,9 @@ export class LabMachine {
   startWorkload(settings: Workload): LabWorkload {
     const before = this.workloads.get(settings.name)
     if (before?.running === true) throw new LabError(`the workload '${settings.name}' runs already`)
-    const workload = new LabWorkload(settings)
+    // What an earlier life of it has written is still to be there.
+    const workload = before ?? new LabWorkload(settings)
+    workload.begin()
     this.workloads.set(settings.name, workload)
     const script = this.guest.check(workloadScript(settings, workload.nextNumber), { timeoutMs: WORKLOAD_MAX_MS }).then(
       () => {

@@ -4,7 +4,7 @@
  *
  * The runner of scenario files does all that it does through this.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -55,6 +55,8 @@ export interface LabOptions extends StageInput {
   readonly folder?: string
   /** Called for everything that happens. */
   readonly onMark?: (mark: Mark) => void
+  /** Its directory is not removed at the end; what the programs have printed is put there, too. */
+  readonly keep?: boolean
   /** The nbd-remap program; the one of this package when not given. */
   readonly program?: string
 }
@@ -101,6 +103,8 @@ export class Lab {
   readonly servers: ReadonlyMap<string, LabServer>
   readonly machines: ReadonlyMap<string, LabMachine>
   readonly #program: string
+  readonly #keep: boolean
+  readonly #folder: string
   readonly #aborted = new AbortController()
   readonly #outerSignal: AbortSignal | undefined
   readonly #draws = new Map<string, number>()
@@ -109,7 +113,7 @@ export class Lab {
 
   private constructor(
     directory: string,
-    options: Pick<LabOptions, 'seed' | 'signal' | 'onMark' | 'program'>,
+    options: Omit<LabOptions, keyof StageInput>,
     parts: (lab: Lab) => Pick<Lab, 'disks' | 'servers' | 'machines'>,
   ) {
     this.directory = directory
@@ -118,6 +122,8 @@ export class Lab {
     this.events = new EventLog(this.timeline)
     this.#program = options.program ?? path.join(packageRoot(), 'dist/src/cli/bin.cjs')
     this.#outerSignal = options.signal
+    this.#keep = options.keep ?? false
+    this.#folder = options.folder ?? process.cwd()
     const { disks, servers, machines } = parts(this)
     this.disks = disks
     this.servers = servers
@@ -134,7 +140,7 @@ export class Lab {
     const directory = await mkdtemp(path.join(tmpdir(), 'nbd-remap-lab-'))
     const made = new Lab(directory, options, (it) => partsOf(it, setup, directory, image))
     try {
-      await made.#start(options.folder ?? process.cwd())
+      await made.#start()
       return made
     } catch (error) {
       await made.close()
@@ -143,10 +149,10 @@ export class Lab {
     }
   }
 
-  async #start(folder: string): Promise<void> {
+  async #start(): Promise<void> {
     const atOnce = ({ settings }: LabServer | LabMachine): boolean => settings.start === 'at-once'
     for (const disk of this.disks.values()) {
-      await disk.create(folder)
+      await disk.create(this.#folder)
       await this.#starting(disk)
     }
     for (const server of this.servers.values()) if (atOnce(server)) await this.#starting(server)
@@ -228,7 +234,9 @@ export class Lab {
         const rules = await it.fault(rule, this.draw(label))
         this.timeline.mark('fault', `${on}: ${rules.length} sectors are bad for ${operationsOf(rule).join(', ')}`)
       } else if (it instanceof LabServer) {
-        await it.execute('inject-error', { seed: this.draw(label).uint32().toString(16), ...rule })
+        const seed = this.draw(label).uint32().toString(16)
+        const map = rule['map-file'] === undefined ? {} : { 'map-file': path.resolve(this.#folder, rule['map-file']) }
+        await it.execute('inject-error', { seed, ...rule, ...map })
         this.timeline.mark('fault', `${on}: ${JSON.stringify(rule)}`)
       } else throw new LabError(`faults can be put beneath a disk or into a server, and '${on}' is a machine`)
     })
@@ -469,8 +477,14 @@ export class Lab {
     try {
       for (const it of this.#processes()) await it.gone()
     } finally {
-      await rm(this.directory, { recursive: true, force: true })
+      if (this.#keep) await this.#keepLogs()
+      else await rm(this.directory, { recursive: true, force: true })
     }
+  }
+
+  async #keepLogs(): Promise<void> {
+    for (const it of this.#processes())
+      if (it.log() !== '') await writeFile(path.join(this.directory, `${it.name}.log`), it.log())
   }
 
   readonly #abort = (): void => {
@@ -508,7 +522,7 @@ export class Lab {
       [`${name}.file`]: disk?.file,
       [`${name}.address`]: disk?.address,
       [`${name}.uri`]: server?.uri,
-      [`${name}.socket`]: server?.socketPath,
+      [`${name}.socket`]: server?.socketPath ?? disk?.socketPath,
       [`${name}.control`]: server?.controlPath,
       [`${name}.monitor`]: machine === undefined ? undefined : path.join(machine.directory, 'monitor.qmp'),
     }
@@ -602,14 +616,14 @@ function partsOf(
 }
 
 function driveOf(
-  { disk, reconnectDelay, werror, rerror, device }: DriveSettings,
+  { disk, node = disk, reconnectDelay, werror, rerror, device }: DriveSettings,
   provider: LabServer | LabDisk,
 ): MachineDrive {
   const source =
     provider instanceof LabServer ? { nbd: { path: provider.socketPath, exportName: 'disk' } } : provider.source
   const delay = reconnectDelay === undefined ? {} : { reconnectDelaySeconds: Math.ceil(reconnectDelay / 1000) }
   return {
-    nodeName: disk,
+    nodeName: node,
     source: 'nbd' in source ? { nbd: { ...source.nbd, ...delay } } : source,
     device: { ...device, ...(werror === undefined ? {} : { werror }), ...(rerror === undefined ? {} : { rerror }) },
   }

@@ -13,7 +13,21 @@ export interface Write {
   readonly ok: boolean
 }
 
+/** From its start to its end. */
+interface Life {
+  firstMs?: number
+  endMs?: number
+  /** When writes succeeded. */
+  readonly good: number[]
+}
+
 const SECOND_MS = 1000
+
+function longestGapOf({ firstMs, endMs, good }: Life, nowMs: number, afterMs: number): number {
+  if (firstMs === undefined) return 0
+  const moments = [firstMs, ...good, endMs ?? nowMs].map((at) => Math.max(at, afterMs))
+  return Math.max(...moments.slice(1).map((at, n) => at - (moments[n] ?? at)))
+}
 
 export class LabWorkload {
   readonly settings: Workload
@@ -23,7 +37,8 @@ export class LabWorkload {
   readonly #keep: number
   #begun: { number: number; atMs: number } | undefined
   #next = 0
-  #endMs: number | undefined
+  /** It may be started again after its guest was. */
+  readonly #lives: Life[] = []
   /** Why it ended, if not because it was told to. */
   broken: string | undefined
 
@@ -42,7 +57,14 @@ export class LabWorkload {
   }
 
   get running(): boolean {
-    return this.#endMs === undefined
+    const life = this.#lives.at(-1)
+    return life !== undefined && life.endMs === undefined
+  }
+
+  begin(): void {
+    this.#begun = undefined
+    this.broken = undefined
+    this.#lives.push({ good: [] })
   }
 
   /** In the middle of a write. */
@@ -58,6 +80,8 @@ export class LabWorkload {
   receive([what, number = '', status, sum = '-']: readonly string[], atMs: number): void {
     const n = Number(number)
     if (what === 'b') {
+      const life = this.#lives.at(-1)
+      if (life !== undefined) life.firstMs ??= atMs
       this.#begun = { number: n, atMs }
       this.#next = n + 1
     } else if (what === 'd') this.files.delete(n)
@@ -67,11 +91,13 @@ export class LabWorkload {
   #ended(number: number, beginMs: number, endMs: number, ok: boolean, sum: string): void {
     this.#begun = undefined
     this.writes.push({ number, beginMs, endMs, ok })
+    if (ok) this.#lives.at(-1)?.good.push(endMs)
     if (ok && this.settings.kind === 'files') this.files.set(number, sum)
   }
 
   ended(atMs: number, broken?: string): void {
-    this.#endMs ??= atMs
+    const life = this.#lives.at(-1)
+    if (life !== undefined) life.endMs ??= atMs
     this.broken ??= broken
   }
 
@@ -91,18 +117,12 @@ export class LabWorkload {
   }
 
   /**
-   * Milliseconds: the longest time in which no write has succeeded, from the first write to the end, or to `nowMs`.
+   * Milliseconds: the longest time in which no write has succeeded, from the first write to the end, or to `nowMs`. That it was
+   * ended and started again is no pause.
    * @param afterMs only what lasts beyond this moment counts, from there on
    */
   longestGap(nowMs: number, afterMs = 0): number {
-    const good = this.writes.filter(({ ok }) => ok)
-    const [first] = this.writes
-    const firstMs = first?.beginMs ?? this.#begun?.atMs
-    if (firstMs === undefined) return 0
-    const moments = [firstMs, ...good.map(({ endMs }) => endMs), this.#endMs ?? nowMs].map((at) =>
-      Math.max(at, afterMs),
-    )
-    return Math.max(0, ...moments.slice(1).map((at, n) => at - (moments[n] ?? at)))
+    return Math.max(0, ...this.#lives.map((life) => longestGapOf(life, nowMs, afterMs)))
   }
 
   /** Milliseconds, ascending, of the writes that began after `afterMs`. */
@@ -117,8 +137,12 @@ export class LabWorkload {
   throughput(nowMs: number, afterMs = 0): number {
     const since = Math.max(afterMs, this.writes[0]?.beginMs ?? 0)
     const count = this.writes.filter(({ ok, endMs }) => ok && endMs >= since).length
-    const seconds = ((this.#endMs ?? nowMs) - since) / SECOND_MS
+    const seconds = (this.#endOr(nowMs) - since) / SECOND_MS
     return seconds > 0 ? (count * dataSize(this.settings)) / (1024 * 1024) / seconds : 0
+  }
+
+  #endOr(nowMs: number): number {
+    return this.#lives.at(-1)?.endMs ?? nowMs
   }
 
   /** Per second. */
@@ -126,7 +150,7 @@ export class LabWorkload {
     const [first] = this.writes
     if (first === undefined) return []
     const from = Math.floor(first.beginMs / SECOND_MS)
-    const to = Math.floor((this.#endMs ?? nowMs) / SECOND_MS)
+    const to = Math.floor(this.#endOr(nowMs) / SECOND_MS)
     const seconds = Array.from({ length: to - from + 1 }, (_, n) => from + n)
     const bySecond = new Map<number, Write[]>(seconds.map((second) => [second, []]))
     for (const write of this.writes) if (write.ok) bySecond.get(Math.floor(write.endMs / SECOND_MS))?.push(write)

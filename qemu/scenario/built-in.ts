@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import { packageRoot } from '../package-root.js'
 import { ScenarioFile, ScenarioFileError } from './document.js'
+import type { ParameterValue } from './parameters.js'
 
 const folder = (): string => path.join(packageRoot(), 'qemu', 'scenarios')
 
@@ -14,11 +15,11 @@ export const builtInScenarios = (): ScenarioFile[] =>
     .map((name) => ScenarioFile.read(path.join(folder(), name)))
 
 /** A word without dots and slashes is the name of a built-in one, everything else is a file. @throws ScenarioFileError */
-export function findScenario(word: string): ScenarioFile {
+export function findScenario(word: string, given: Readonly<Record<string, ParameterValue>> = {}): ScenarioFile {
   const builtIn = path.join(folder(), `${word}.yaml`)
-  if (!/^[a-z0-9-]+$/.test(word)) return ScenarioFile.read(word)
-  if (existsSync(builtIn)) return ScenarioFile.read(builtIn)
-  if (existsSync(word)) return ScenarioFile.read(word)
+  if (!/^[a-z0-9-]+$/.test(word)) return ScenarioFile.read(word, given)
+  if (existsSync(builtIn)) return ScenarioFile.read(builtIn, given)
+  if (existsSync(word)) return ScenarioFile.read(word, given)
   throw new ScenarioFileError(
     `there is no scenario '${word}': nbd-remap scenario list shows those that come with it, and a file is named by its path`,
   )

@@ -74,7 +74,9 @@ function withoutServer(setup: StageSetup, name: string): StageSetup {
   const servers = { ...serversOf(setup) }
   const { main = '' } = servers[name] ?? {}
   Reflect.deleteProperty(servers, name)
-  const rewired = (drive: DriveSettings): DriveSettings => (drive.disk === name ? { ...drive, disk: main } : drive)
+  const rewired = (drive: DriveSettings): DriveSettings =>
+    // Its node keeps its name, by which steps know it.
+    drive.disk === name ? { ...drive, disk: main, node: drive.node ?? name } : drive
   const machines = Object.entries(machinesOf(setup)).map(([machine, settings]): [string, MachineSettings] => [
     machine,
     { ...settings, drives: settings.drives.map(rewired) },

@@ -6,9 +6,10 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
 import { messageOf, UsageError } from '../../src/util/errors.js'
+import { controlSetup } from './control.js'
 import { scenarioShape, type Scenario } from './format.js'
+import { withParameters, type ParameterValue } from './parameters.js'
 import { implausible } from './plausible.js'
-import { NAME } from './quantity.js'
 import { readShape, type Path, type Problem } from './shape.js'
 
 const FILE_BYTES_MAX = 1024 * 1024
@@ -31,22 +32,25 @@ export class ScenarioFile {
     this.#places = places
   }
 
-  /** @throws ScenarioFileError */
-  static read(file: string): ScenarioFile {
-    return ScenarioFile.parse(readText(file), file)
+  /** @param given values of its parameters. @throws ScenarioFileError */
+  static read(file: string, given: Readonly<Record<string, ParameterValue>> = {}): ScenarioFile {
+    return ScenarioFile.parse(readText(file), file, given)
   }
 
   /** @param file for messages, and what images are relative to. @throws ScenarioFileError */
-  static parse(text: string, file: string): ScenarioFile {
+  static parse(text: string, file: string, given: Readonly<Record<string, ParameterValue>> = {}): ScenarioFile {
     const lines = new LineCounter()
     const document = parseDocument(text, { lineCounter: lines, prettyErrors: false })
     const places = new Places(file, document, lines)
     const broken = [...document.errors, ...document.warnings]
     if (broken.length > 0)
       throw new ScenarioFileError(broken.map(({ pos, message }) => `${places.at(pos[0])}: ${message}`).join('\n'))
-    const value = toJavaScript(document, file)
+    const value = toJavaScript(document, file, given)
     const { value: scenario, problems } = readShape(scenarioShape, value, true)
-    const all = problems.length > 0 ? problems : implausible(scenario, path.dirname(file))
+    const all =
+      problems.length > 0
+        ? problems
+        : [...implausible(scenario, path.dirname(file)), ...controlSetup(scenario).problems]
     if (all.length > 0) throw new ScenarioFileError(all.map((problem) => places.tell(problem)).join('\n'))
     return new ScenarioFile(file, scenario, places)
   }
@@ -67,9 +71,9 @@ function readText(file: string): string {
   }
 }
 
-function toJavaScript(document: Document, file: string): unknown {
+function toJavaScript(document: Document, file: string, given: Readonly<Record<string, ParameterValue>>): unknown {
   try {
-    return document.toJS({ maxAliasCount: 100 })
+    return withParameters(document.toJS({ maxAliasCount: 100 }), given)
   } catch (error) {
     throw new ScenarioFileError(`${file}: ${messageOf(error)}`, { cause: error })
   }
@@ -124,7 +128,3 @@ const offsetOf = (node: unknown): number | undefined => (node as Node | null | u
 
 /** `steps.3.guest`, counted from 1 as people do. */
 const dotted = (at: Path): string => at.map((key) => (typeof key === 'number' ? String(key + 1) : key)).join('.')
-
-/** Whether a word names a built-in scenario rather than a file. */
-export const isScenarioName = (word: string): boolean =>
-  /^[a-z][a-z0-9-]*$/.test(word) && NAME.pattern.test(word[0] ?? '')

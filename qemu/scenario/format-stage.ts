@@ -57,6 +57,7 @@ export const drive = described(
   'A virtio-blk disk of a machine.',
   object({
     disk: described('Name of the server whose export it is, or of a disk.', name),
+    node: described('Name of its block node in QEMU; that of the server or disk when not given.', optional(name)),
     reconnectDelay: described('How long requests wait for a lost connection to come back.', optional(duration)),
     werror: described('What QEMU does when a write fails.', optional(onError)),
     rerror: described('What QEMU does when a read fails.', optional(choice('report', 'ignore', 'stop', 'auto'))),

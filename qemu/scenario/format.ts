@@ -5,6 +5,7 @@
 import { checks, control, measure } from './format-checks.js'
 import { disk, machine, server } from './format-stage.js'
 import { step, type StepIn, type StepOut } from './format-steps.js'
+import { parameterValue } from './parameters.js'
 import { duration, NAME, name } from './quantity.js'
 import {
   byDefault,
@@ -42,6 +43,10 @@ export const scenarioFields = {
   seed: described(
     'Everything that is drawn comes from it. Without one, each run has a new one and prints it.',
     optional(word),
+  ),
+  parameters: described(
+    'Values that `--set NAME=VALUE` changes; they stand wherever `{{NAME}}` does.',
+    optional(record(parameterValue)),
   ),
   timeout: described('The most that a run may take.', byDefault(duration, 300_000)),
   ...stageFields,

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { messageOf } from '../../src/util/errors.js'
 import { Random } from '../../src/util/random.js'
-import { isBroken, Lab, type CheckResult } from '../lab/lab.js'
+import { isBroken, Lab } from '../lab/lab.js'
 import { LabError } from '../lab/error.js'
 import type { Check, Mark, Measurement, Outcome, RunRecord } from '../report/record.js'
 import { controlSetup } from './control.js'
@@ -21,8 +21,12 @@ export interface RunOptions {
   readonly signal?: AbortSignal
   /** Called for everything that happens. */
   readonly onMark?: (mark: Mark, control: boolean) => void
-  /** Called at the end with everything still there, as when somebody wants to look around. */
-  readonly onEnd?: (lab: Lab, record: RunRecord) => Promise<void>
+  /** Directories are not removed at the end. */
+  readonly keep?: boolean
+  /** Called with the directory that is kept. */
+  readonly onKept?: (directory: string, control: boolean) => void
+  /** Waits for its turn: each run, and each control run, goes through it. */
+  readonly turn?: <T>(work: () => Promise<T>) => Promise<T>
 }
 
 /** What one run is to be: the run itself, or the control run. */
@@ -47,10 +51,14 @@ interface Played {
 export async function runScenario(file: ScenarioFile, options: RunOptions = {}): Promise<RunRecord> {
   const { scenario } = file
   const seed = new Random(options.seed ?? scenario.seed).seed
-  const { record } = await play(partOf(file, scenario, seed), options)
-  if (scenario.control === undefined || options.control === false) return record
-  const control = await play(controlPartOf(file, scenario, seed), options)
-  return withControl(record, control, scenario)
+  const { turn = (work) => work() } = options
+  const part = partOf(file, scenario, seed)
+  if (scenario.control === undefined || options.control === false) return (await turn(() => play(part, options))).record
+  const runs = [part, controlPartOf(file, scenario, seed)].map((it) => turn(() => play(it, options)))
+  // Both, also when one is called off: nothing is left running when this one is done.
+  await Promise.allSettled(runs)
+  const [played, control] = (await Promise.all(runs)) as [Played, Played]
+  return withControl(played.record, control, scenario)
 }
 
 const everyCheck = (): CheckSettings => readShape(checksShape, {}, false).value
@@ -90,16 +98,17 @@ async function play(part: Part, options: RunOptions): Promise<Played> {
       seed: part.seed,
       signal,
       folder: path.dirname(part.file.path),
+      keep: options.keep ?? false,
       onMark: (mark) => options.onMark?.(mark, part.control),
     })
     outcome = await perfect(part, stage)
-    if (options.onEnd !== undefined) await options.onEnd(stage, recordOf(part, stage, startedAt, startMs, outcome))
   } catch (error) {
     options.signal?.throwIfAborted()
     outcome = { outcome: 'broken', error: explained(error, part, late), failures: new Map() }
   } finally {
     await stage?.close()
   }
+  if (stage !== undefined && options.keep) options.onKept?.(stage.directory, part.control)
   options.signal?.throwIfAborted()
   const record = recordOf(part, stage, startedAt, startMs, outcome)
   if (stage === undefined) return { record, failures: outcome.failures }
@@ -272,6 +281,3 @@ function withControl(record: RunRecord, control: Played, { control: settings }: 
   const outcome: Outcome = record.outcome === 'passed' && !ok ? 'failed' : record.outcome
   return { ...record, outcome, checks: [...record.checks, ...checks], control: control.record }
 }
-
-/** For `onEnd` and messages. */
-export type { CheckResult }

@@ -3,15 +3,13 @@ import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import ora, { type Ora } from 'ora'
-import type { Lab } from '../../qemu/lab/lab.js'
-import { writeHtml, writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
+import { writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
 import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
 import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
 import { runScenario } from '../../qemu/scenario/run.js'
 import { messageOf, UsageError } from '../util/errors.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
-import { packageVersion } from './package-version.js'
 import type { RunCommandOptions } from './scenario.js'
 
 export function listScenarios({ json }: { readonly json?: boolean }): void {
@@ -31,11 +29,11 @@ export function checkScenarios(words: readonly string[]): void {
 }
 
 /** All that is wrong in any of them is told at once. @throws UsageError */
-function readAll(words: readonly string[]): ScenarioFile[] {
+function readAll(words: readonly string[], given: RunCommandOptions['set'] = {}): ScenarioFile[] {
   const problems: string[] = []
   const files = words.flatMap((word) => {
     try {
-      return [findScenario(word)]
+      return [findScenario(word, given)]
     } catch (error) {
       if (!(error instanceof ScenarioFileError)) throw error
       problems.push(error.message)
@@ -47,7 +45,7 @@ function readAll(words: readonly string[]): ScenarioFile[] {
 }
 
 export async function runScenarios(words: readonly string[], options: RunCommandOptions): Promise<void> {
-  const files = words.length === 0 ? builtInScenarios() : readAll(words)
+  const files = words.length === 0 ? builtInScenarios() : readAll(words, options.set)
   const interrupt = new Interrupt()
   const progress = new Progress(files.length)
   try {
@@ -74,35 +72,54 @@ async function runAll(
   signal: AbortSignal,
   progress: Progress,
 ): Promise<RunRecord[]> {
-  const records: RunRecord[] = []
-  const waiting = [...files.entries()]
-  const worker = async (): Promise<void> => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-      const [n, file] = next
-      progress.begin(file)
-      const record = await runScenario(file, {
-        control,
-        signal,
-        ...(seed === undefined ? {} : { seed }),
-        onMark: (mark, inControl) => {
-          progress.mark(file, mark, inControl)
-        },
-        ...(keep ? { onEnd: (stage: Lab) => lookAround(stage, progress, signal) } : {}),
-      })
-      records[n] = record
-      progress.done(file, record)
-    }
-  }
-  const workers = keep ? 1 : Math.min(files.length, jobs ?? Math.max(1, Math.floor(availableParallelism() / 2)))
-  await Promise.all(Array.from({ length: workers }, worker))
-  return records
+  const turns = new Turns(jobs ?? Math.max(1, Math.floor(availableParallelism() / 2)))
+  const runs = files.map(async (file) => {
+    const record = await runScenario(file, {
+      control,
+      signal,
+      turn: (work) => turns.take(work),
+      ...(seed === undefined ? {} : { seed }),
+      ...(keep ? { keep } : {}),
+      onMark: (mark, inControl) => {
+        progress.mark(file, mark, inControl)
+      },
+      onKept: (directory, inControl) => {
+        progress.line(`${file.name}${inControl ? ' (control)' : ''}: ${directory} is kept`)
+      },
+    })
+    progress.done(file, record)
+    return record
+  })
+  await Promise.allSettled(runs)
+  return Promise.all(runs)
 }
 
-async function report(records: readonly RunRecord[], { tap, junit, json, html }: RunCommandOptions): Promise<void> {
+/** So many at a time, in the order of asking. */
+class Turns {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+
+  constructor(most: number) {
+    this.#free = most
+  }
+
+  async take<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    try {
+      return await work()
+    } finally {
+      const next = this.#waiting.shift()
+      if (next === undefined) this.#free++
+      else next()
+    }
+  }
+}
+
+async function report(records: readonly RunRecord[], { tap, junit, json }: RunCommandOptions): Promise<void> {
   if (junit !== undefined) await write(junit, writeJunit(records))
   if (json !== undefined) await write(json, writeJson(records))
-  if (html !== undefined) await write(html, writeHtml(records, { generator: `nbd-remap ${packageVersion()}` }))
-  if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
+  if (tap || (junit === undefined && json === undefined)) process.stdout.write(writeTap(records))
 }
 
 async function write(file: string, text: string): Promise<void> {
@@ -126,10 +143,6 @@ class Progress {
 
   constructor(count: number) {
     this.#count = count
-  }
-
-  begin(file: ScenarioFile): void {
-    this.#show(`${file.name}: starting`)
   }
 
   mark(file: ScenarioFile, { kind, text }: Mark, control: boolean): void {
@@ -167,18 +180,4 @@ function summary(file: ScenarioFile, { outcome, durationMs, control, checks, err
   return [head, ...why, ...failed.filter((text) => !why.some((it) => text.includes(it.split('\n')[0] ?? '')))]
     .join('\n')
     .replaceAll('\n', '\n  ')
-}
-
-async function lookAround(stage: Lab, progress: Progress, signal: AbortSignal): Promise<void> {
-  const sockets = [...stage.servers.values()].map((it) => `  npx nbd-remap status --control ${it.controlPath}`)
-  progress.line(`\nEverything is in ${stage.directory}:\n${sockets.join('\n')}\nEnter removes it, and goes on.`)
-  await new Promise<void>((resolve) => {
-    const done = (): void => {
-      process.stdin.off('data', done).pause()
-      resolve()
-    }
-    signal.addEventListener('abort', done, { once: true })
-    if (process.stdin.isTTY) process.stdin.on('data', done)
-  })
-  signal.throwIfAborted()
 }

@@ -7,6 +7,7 @@ export interface RunCommandOptions {
   readonly control: boolean
   readonly keep?: boolean
   readonly jobs?: number
+  readonly set: Readonly<Record<string, string | number | boolean>>
   readonly tap?: boolean
   readonly junit?: string
   readonly json?: string
@@ -37,9 +38,10 @@ const runCommand = (): Command =>
       'names of those that come with nbd-remap, or files; all that come with it when none is named',
     )
     .option('--seed <seed>', 'repeat an earlier run: what is drawn is the same')
+    .option('--set <name=value>', 'change a parameter of the scenario; may be repeated', parseSetting, {})
     .option('--no-control', 'leave out the control runs')
-    .option('--jobs <n>', 'run so many at a time; as many as there are two cores for when not given', parseJobs)
-    .option('--keep', 'at the end of each run, leave everything running until Enter, and say where it is')
+    .option('--jobs <n>', 'so many runs and control runs at a time; one for every two cores when not given', parseJobs)
+    .option('--keep', 'keep images, console logs and logs of all programs, and say where they are')
     .option('--tap', 'report as TAP on standard output, which is also what happens without any report')
     .option('--junit <file>', 'write a report as JUnit XML')
     .option('--json <file>', 'write a report as JSON (docs/runs.schema.json)')
@@ -77,6 +79,19 @@ Example:
       const { checkScenarios } = await import('./scenario-run.js')
       checkScenarios(files)
     })
+
+type Settings = Readonly<Record<string, string | number | boolean>>
+
+function parseSetting(text: string, before: Settings): Settings {
+  const [, name = '', value = ''] = /^([\w-]+)=(.*)$/s.exec(text) ?? []
+  if (name === '') throw new InvalidArgumentError('It must be NAME=VALUE.')
+  const typed = /^-?\d+(\.\d+)?$/.test(value)
+    ? Number(value)
+    : value === 'true' || value === 'false'
+      ? value === 'true'
+      : value
+  return { ...before, [name]: typed }
+}
 
 const JOBS_MAX = 64
 
