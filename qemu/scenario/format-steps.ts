@@ -169,9 +169,11 @@ export const step: Shape<StepOut, StepIn> = {
     if (typeof value !== 'object' || value === null || Array.isArray(value))
       return at.fail("must be a mapping with one verb, such as 'guest: sync'")
     const mapping = value as Record<string, unknown>
+    const before = at.problemCount
     refuseUnknown(Object.keys(mapping), { ...verbs, ...common }, at)
     const given = (Object.keys(verbs) as Verb[]).filter((verb) => Object.hasOwn(mapping, at.spelled(verb)))
     const [verb] = given
+    if (verb === undefined && at.problemCount > before) return undefined as unknown as StepOut
     if (verb === undefined)
       return at.fail(
         `does nothing: it needs one of ${Object.keys(verbs)

@@ -51,6 +51,8 @@ function putInText(text: string, values: Readonly<Record<string, unknown>>): unk
   const [, whole = ''] = /^\{\{\s*([\w-]+)\s*\}\}$/.exec(text) ?? []
   if (Object.hasOwn(values, whole)) return values[whole]
   return text.replaceAll(/\{\{\s*([\w-]+)\s*\}\}/g, (found, name: string) =>
-    Object.hasOwn(values, name) ? String(values[name] as ParameterValue) : found,
+    Object.hasOwn(values, name) ? textOf(values[name]) : found,
   )
 }
+
+const textOf = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value))

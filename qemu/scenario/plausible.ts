@@ -1,6 +1,8 @@
 /** What a file can have wrong although each value has its shape: names that nobody has, orders that are impossible, missing images. */
 import { existsSync } from 'node:fs'
 import path from 'node:path'
+import { SECTOR_SIZE } from '../../src/util/units.js'
+import { dataSize } from '../lab/guest-script.js'
 import { beyondBlkdebug } from './format-faults.js'
 import type { MachineSettings, Scenario, ServerSettings, Step } from './format.js'
 import { kebab, type Path, type Problem } from './shape.js'
@@ -129,6 +131,7 @@ class Rehearsal {
   readonly #problems: Problem[] = []
   readonly #workloads = new Set<string>()
   readonly #background = new Set<string>()
+  readonly #stopped = new Set<string>()
 
   constructor(cast: Cast) {
     this.#cast = cast
@@ -155,6 +158,7 @@ class Rehearsal {
             `is '${step.value.name}', which is the name of a workload that was started already`,
           )
         this.#workloads.add(step.value.name)
+        this.#aligned(step)
         return
       case 'finish':
         if (!this.#workloads.has(step.value))
@@ -173,11 +177,17 @@ class Rehearsal {
         return
       }
       case 'stop':
+        this.#process(step.value, step, [])
+        this.#stopped.add(step.value)
+        return
       case 'cont':
-      case 'quit': {
+        this.#process(step.value, step, [])
+        if (!this.#stopped.delete(step.value))
+          this.#problem(step, [], `lets '${step.value}' go on, which was not stopped by a step before`)
+        return
+      case 'quit':
         this.#process(step.value, step, [])
         return
-      }
       case 'start':
       case 'powerCut':
         for (const target of step.value) this.#process(target, step, [])
@@ -238,6 +248,15 @@ class Rehearsal {
         `must say 'in' which machine: there are ${names.length === 0 ? 'none' : names.join(', ')}`,
       )
     else if (name !== undefined && !names.includes(name)) this.#problem(step, at, noSuch('machine', name, names))
+  }
+
+  #aligned(step: Extract<Step, { verb: 'workload' }>): void {
+    const { kind, at } = step.value
+    const size = dataSize(step.value)
+    if (kind === 'blocks' && size % SECTOR_SIZE !== 0)
+      this.#problem(step, ['size'], `is ${size} bytes, and blocks are whole sectors of ${SECTOR_SIZE}`)
+    else if (kind === 'blocks' && (at * SECTOR_SIZE) % size !== 0)
+      this.#problem(step, ['at'], `begins at sector ${at}, which is not a multiple of its size of ${size} bytes`)
   }
 
   #fault(step: Extract<Step, { verb: 'fault' }>): void {

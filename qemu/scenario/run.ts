@@ -51,7 +51,7 @@ interface Played {
 export async function runScenario(file: ScenarioFile, options: RunOptions = {}): Promise<RunRecord> {
   const { scenario } = file
   const seed = new Random(options.seed ?? scenario.seed).seed
-  const { turn = (work) => work() } = options
+  const turn = options.turn ?? (<T>(work: () => Promise<T>) => work())
   const part = partOf(file, scenario, seed)
   if (scenario.control === undefined || options.control === false) return (await turn(() => play(part, options))).record
   const runs = [part, controlPartOf(file, scenario, seed)].map((it) => turn(() => play(it, options)))

@@ -50,6 +50,11 @@ export class Place {
     throw new Misfit({ path: this.path, what })
   }
 
+  /** How much is wrong so far, anywhere. */
+  get problemCount(): number {
+    return this.#problems.length
+  }
+
   /** Notes a problem and goes on. */
   note(problem: Problem): void {
     this.#problems.push(problem)
@@ -290,8 +295,9 @@ export const lazy = <Out, In>(definition: string, shape: () => Shape<Out, In>): 
 export const where = <Out, In>(shape: Shape<Out, In>, check: (value: Out) => string | undefined): Shape<Out, In> => ({
   ...shape,
   read: (value, at) => {
+    const before = at.problemCount
     const out = shape.read(value, at)
-    const wrong = check(out)
+    const wrong = at.problemCount > before ? undefined : check(out)
     return wrong === undefined ? out : at.fail(wrong)
   },
 })

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import ora, { type Ora } from 'ora'
-import { writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
+import { writeHtml, writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
 import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
 import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
 import { runScenario } from '../../qemu/scenario/run.js'
@@ -116,10 +116,11 @@ class Turns {
   }
 }
 
-async function report(records: readonly RunRecord[], { tap, junit, json }: RunCommandOptions): Promise<void> {
+async function report(records: readonly RunRecord[], { tap, junit, json, html }: RunCommandOptions): Promise<void> {
   if (junit !== undefined) await write(junit, writeJunit(records))
   if (json !== undefined) await write(json, writeJson(records))
-  if (tap || (junit === undefined && json === undefined)) process.stdout.write(writeTap(records))
+  if (html !== undefined) await write(html, writeHtml(records))
+  if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 
 async function write(file: string, text: string): Promise<void> {
