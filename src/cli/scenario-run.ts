@@ -10,6 +10,7 @@ import { runScenario } from '../../qemu/scenario/run.js'
 import { messageOf, UsageError } from '../util/errors.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
+import { packageVersion } from './package-version.js'
 import type { RunCommandOptions } from './scenario.js'
 
 export function listScenarios({ json }: { readonly json?: boolean }): void {
@@ -119,7 +120,7 @@ class Turns {
 async function report(records: readonly RunRecord[], { tap, junit, json, html }: RunCommandOptions): Promise<void> {
   if (junit !== undefined) await write(junit, writeJunit(records))
   if (json !== undefined) await write(json, writeJson(records))
-  if (html !== undefined) await write(html, writeHtml(records))
+  if (html !== undefined) await write(html, writeHtml(records, { generator: `nbd-remap ${packageVersion()}` }))
   if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 

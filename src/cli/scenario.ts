@@ -45,7 +45,7 @@ const runCommand = (): Command =>
     .option('--tap', 'report as TAP on standard output, which is also what happens without any report')
     .option('--junit <file>', 'write a report as JUnit XML')
     .option('--json <file>', 'write a report as JSON (docs/runs.schema.json)')
-    .option('--html <file>', 'write a report as one HTML page with a timeline')
+    .option('--html <file>', 'write a report as one HTML page, with a timeline of each run')
     .addHelpText(
       'after',
       `
@@ -56,7 +56,7 @@ installs both). Ctrl-C ends it at any time and leaves nothing behind.
 Exit codes: 0 all passed, 1 some did not, 2 wrong usage, or a file that is not a scenario.
 
 Example:
-  nbd-remap scenario run bad-blocks-under-load my-own.yaml --junit report.xml`,
+  nbd-remap scenario run bad-blocks-under-load my-own.yaml --html report.html --junit report.xml`,
     )
     .action(async (names: readonly string[], options: RunCommandOptions) => {
       const { runScenarios } = await import('./scenario-run.js')
