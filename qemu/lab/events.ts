@@ -97,8 +97,15 @@ export class EventLog {
     if (count > MARKS_PER_EVENT_MAX) return
     const kind = event === 'REMAP_ADDED' ? 'remap' : 'event'
     const more = count === MARKS_PER_EVENT_MAX ? ' (and more, which are not shown)' : ''
-    this.#timeline.mark(kind, `${from}: ${event}${details(data)}${more}`, atMs)
+    this.#timeline.mark(kind, `${from}: ${eventText(event, data)}${more}`, atMs)
   }
+}
+
+/** A remap as a sentence: there are many, and they are what a reader looks for. Everything else as it came. */
+function eventText(event: string, data: Readonly<Record<string, unknown>>): string {
+  if (event !== 'REMAP_ADDED') return `${event}${details(data)}`
+  const said = (key: string): string => String(data[key])
+  return `sectors ${said('main-sector')}+${said('sectors')} are on ${said('spare')} (${said('reason')})`
 }
 
 const DETAILS_MAX = 120

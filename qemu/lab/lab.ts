@@ -604,7 +604,7 @@ function partsOf(
       ...(settings.replica === undefined ? {} : { replica: address(settings.replica) }),
       options: it.fill(settings.options),
     })
-    return new LabServer(name, settings, { directory, program, events, commandLine })
+    return new LabServer(name, settings, { directory, program, events, timeline, commandLine })
   })
   const drive = (settings: DriveSettings): MachineDrive =>
     driveOf(settings, servers.get(settings.disk) ?? the('disk', disks, settings.disk))

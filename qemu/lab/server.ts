@@ -8,9 +8,12 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { QmpClient } from '../../src/qmp/index.js'
 import type { Exit } from '../process.js'
 import { RemapServer } from '../remap-server.js'
+import type { Series } from '../report/record.js'
+import { ServerSampler } from '../report/server-sampler.js'
 import type { ServerSettings } from '../scenario/format.js'
 import { LabError } from './error.js'
 import { followAgain, type EventLog } from './events.js'
+import type { Timeline } from './timeline.js'
 
 /** What it is told on its command line. */
 export interface ServerCommandLine {
@@ -36,6 +39,9 @@ export class LabServer {
   readonly #program: string
   readonly #commandLine: () => ServerCommandLine
   readonly #events: EventLog
+  readonly #timeline: Timeline
+  /** Through all its restarts. */
+  #sampler: ServerSampler | undefined
   #server: RemapServer | undefined
   #following: AbortController | undefined
   #formatted = false
@@ -50,6 +56,7 @@ export class LabServer {
       readonly directory: string
       readonly program: string
       readonly events: EventLog
+      readonly timeline: Timeline
       readonly commandLine: () => ServerCommandLine
     },
   ) {
@@ -61,10 +68,16 @@ export class LabServer {
     this.#program = options.program
     this.#commandLine = options.commandLine
     this.#events = options.events
+    this.#timeline = options.timeline
   }
 
   get running(): boolean {
     return this.#server?.process.running === true
+  }
+
+  /** What it did, as far as it said so itself. */
+  get series(): Series[] {
+    return this.#sampler?.series ?? []
   }
 
   get uri(): string {
@@ -98,6 +111,7 @@ export class LabServer {
     this.#following?.abort()
     this.#following = new AbortController()
     void followAgain(this.#events, this.name, this.controlPath, this.#following.signal)
+    this.#sampler ??= ServerSampler.start(this.controlPath, { now: () => this.#timeline.now(), name: this.name })
   }
 
   /** Asks its control socket one thing. @throws QmpError */
@@ -162,11 +176,13 @@ export class LabServer {
 
   killNow(): void {
     this.#following?.abort()
+    void this.#sampler?.stop()
     this.#server?.process.killGroup()
   }
 
   /** Resolves when what `killNow` killed is gone. */
   async gone(): Promise<void> {
+    await this.#sampler?.stop()
     await this.#server?.process.exited
   }
 

@@ -152,6 +152,7 @@ async function perfect(
     takeMeasure(stage, name, settings, performance.begun, failures)
   for (const { id, ok, detail } of await stage.runChecks(part.checks)) if (!ok) failures.set(id, detail)
   for (const workload of stage.workloads) stage.timeline.series.push(...workload.series(stage.timeline.now()))
+  for (const server of stage.servers.values()) stage.timeline.series.push(...server.series)
   stage.signal.throwIfAborted()
   if (stepError !== undefined) return { outcome: brokenOr(stepError), error: withLogs(stepError, stage), failures }
   return { outcome: failures.size === 0 ? 'passed' : 'failed', failures }

@@ -11,9 +11,9 @@ import { niceTicks } from './scale.js'
 /** In pixels. The script has the same numbers from the attributes of the drawing. */
 export const WIDTH = 1080
 const LEFT = 132
-const RIGHT = 92
+const RIGHT = 116
 const STEPS_HEIGHT = 24
-const SERIES_HEIGHT = 72
+const SERIES_HEIGHT = 84
 const MARKS_HEIGHT = 22
 const GAP = 16
 const AXIS_HEIGHT = 26
@@ -136,19 +136,25 @@ function seriesGutter({ name, unit, axis, series, top, bottom }: SeriesLane & Ro
       markup`<text class="tick" x="${LEFT - 8}" y="${y(tick) + 4}" text-anchor="end">${formatNumber(tick)}</text>`,
   )
   const note = axis.logarithmic ? `${unit}, log scale` : unit
-  return markup`<text class="lane" x="0" y="${top + 12}">${fit(name, LEFT - 40)}</text><text class="unit" x="0" y="${top + 27}">${note}</text>${ticks}${endLabels(series, y)}`
+  return markup`<text class="lane" x="0" y="${top + 12}">${fit(name, LEFT - 40)}</text><text class="unit" x="0" y="${top + 27}">${note}</text>${ticks}${endLabels(series, y, bottom)}`
 }
 
-/** The names of the lines, where they end; kept apart from each other. */
-function endLabels(series: readonly Series[], y: (value: number) => number): Content[] {
+/** The names of the lines, where they end; kept apart from each other, and in their lane as long as there is room. */
+function endLabels(series: readonly Series[], y: (value: number) => number, bottom: number): Content[] {
   const ends = series.map((one, n) => ({ one, n, y: y(one.points.findLast(([, value]) => value !== null)?.[1] ?? 0) }))
   ends.sort((a, b) => a.y - b.y)
+  const lowest = bottom + 4
   let free = -Infinity
-  return ends.map((end) => {
-    const at = Math.max(end.y + 4, free)
+  const placed = ends.map((end, n) => {
+    const most = lowest - (ends.length - 1 - n) * LINE_HEIGHT
+    const at = Math.max(Math.min(end.y + 4, most), free)
     free = at + LINE_HEIGHT
-    return markup`<text class="end ${lineClass(end.one, end.n)}" x="${WIDTH - RIGHT + 8}" y="${round(at)}">${fit(end.one.name, RIGHT - 8)}</text>`
+    return { ...end, at }
   })
+  return placed.map(
+    ({ one, n, at }) =>
+      markup`<text class="end ${lineClass(one, n)}" x="${WIDTH - RIGHT + 8}" y="${round(at)}">${fit(one.name, RIGHT - 8)}</text>`,
+  )
 }
 
 /** Colour by what is measured: rates, times, and all else. */
@@ -159,12 +165,12 @@ function seriesBody(lane: SeriesLane & Row, spanMs: number): Markup {
   const { axis, series, top, bottom } = lane
   const y = (value: number): number => round(bottom - axis.place(value) * (bottom - top))
   const grid = axis.ticks.map((tick) => `M0 ${y(tick)}H${spanMs}`).join('')
-  const gaps = series
-    .flatMap(gapsOf)
-    .map(
-      ({ fromMs, toMs }) =>
-        markup`<rect class="gap" x="${round(fromMs)}" y="${top}" width="${round(toMs - fromMs)}" height="${bottom - top}"/>`,
-    )
+  // A rate that is not known is an outage of who tells it; a latency that is not known may be a lack of requests.
+  const outages = lane.unit.endsWith('/s') ? distinct(series.flatMap(gapsOf)) : []
+  const gaps = outages.map(
+    ({ fromMs, toMs }) =>
+      markup`<rect class="gap" x="${round(fromMs)}" y="${top}" width="${round(toMs - fromMs)}" height="${bottom - top}"/>`,
+  )
   const areas =
     series.length > 1
       ? []
@@ -175,6 +181,11 @@ function seriesBody(lane: SeriesLane & Row, spanMs: number): Markup {
   )
   return markup`<path class="grid" d="${grid}"/>${gaps}${areas}${lines}`
 }
+
+/** Lines of one server have the same gaps. */
+const distinct = <T extends { readonly fromMs: number }>(gaps: readonly T[]): T[] => [
+  ...new Map(gaps.map((gap) => [gap.fromMs, gap])).values(),
+]
 
 /** The stretches between gaps. */
 function stretches({ points }: Series): (readonly [number, number])[][] {
