@@ -40,6 +40,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   'move-main': async () => (await import('./move-main.js')).moveMainCommand(),
   'move-spare': async () => (await import('./move-spare.js')).moveSpareCommand(),
   scan: async () => (await import('./scan.js')).scanCommand(),
+  'qmp-share': async () => (await import('./qmp-share.js')).qmpShareCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
   scenario: async () => (await import('./scenario.js')).scenarioCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),

@@ -6,10 +6,17 @@
  */
 
 import type { QmpConnection } from './connection.js'
-import { QmpCommandError, QmpConnectionError, QmpProtocolError, QmpTimeoutError } from './error.js'
+import { QmpCommandError, QmpConnectionError, type QmpError, QmpProtocolError, QmpTimeoutError } from './error.js'
 import { EventQueue, eventFilter, type EventFilter } from './events.js'
 import { JsonSplitter } from './framing.js'
-import { formatCommand, parseServerMessage, type JsonObject, type QmpGreeting, type ServerMessage } from './message.js'
+import {
+  formatCommand,
+  formatRawCommand,
+  parseServerMessage,
+  type JsonObject,
+  type QmpGreeting,
+  type ServerMessage,
+} from './message.js'
 import { formatAddress, openConnection, type QmpAddress } from './transport.js'
 
 export const CONNECT_TIMEOUT_MS = 10_000
@@ -17,6 +24,8 @@ export const EXECUTE_TIMEOUT_MS = 60_000
 /** QEMU's longest reply, to query-qmp-schema, has 200 KiB; a long remap table has more. */
 export const REPLY_BYTES_MAX = 64 * 1024 * 1024
 export const REPLY_DEPTH_MAX = 1024
+/** QEMU's has 150 bytes. Whoever sends more before it is not worth the memory. */
+export const GREETING_BYTES_MAX = 64 * 1024
 
 export interface ConnectOptions {
   /** Until the connection is negotiated, not only accepted. Default `CONNECT_TIMEOUT_MS`. */
@@ -24,6 +33,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal
   /** Ask for out-of-band execution if the server offers it. */
   readonly oob?: boolean
+  /** Called with each event as the text that it came as, before the queues have it. */
+  readonly onEventText?: (text: string) => void
 }
 
 export interface ExecuteOptions {
@@ -33,10 +44,21 @@ export interface ExecuteOptions {
   readonly oob?: boolean
 }
 
+/** A command as text, to be passed on: see `relay`. */
+export interface RawCommand {
+  readonly key: 'execute' | 'exec-oob'
+  /** JSON, with its quotes. */
+  readonly name: string
+  /** JSON. */
+  readonly arguments: string | undefined
+}
+
 interface Pending {
   readonly command: string
+  /** Wants the text of the reply, and nothing else. */
+  readonly onText?: (text: string) => void
   resolve(value: unknown): void
-  reject(error: Error): void
+  reject(error: QmpError): void
 }
 
 export class QmpClient {
@@ -44,18 +66,20 @@ export class QmpClient {
   readonly closed: Promise<QmpConnectionError | undefined>
   readonly #socket: QmpConnection
   readonly #where: string
-  readonly #splitter = new JsonSplitter({ messageBytesMax: REPLY_BYTES_MAX, depthMax: REPLY_DEPTH_MAX })
+  readonly #splitter = new JsonSplitter({ messageBytesMax: GREETING_BYTES_MAX, depthMax: REPLY_DEPTH_MAX })
   readonly #pending = new Map<number, Pending>()
   readonly #queues = new Set<EventQueue>()
+  readonly #onEventText: ((text: string) => void) | undefined
   #greeting: QmpGreeting | undefined
   #onGreeting: Pending | undefined
   #nextId = 1
   #end: QmpConnectionError | undefined
   #closing = false
 
-  private constructor(socket: QmpConnection, where: string) {
+  private constructor(socket: QmpConnection, where: string, onEventText: ConnectOptions['onEventText']) {
     this.#socket = socket
     this.#where = where
+    this.#onEventText = onEventText
     let reason: Error | undefined
     socket.on('data', (chunk: Buffer) => {
       this.#receive(chunk)
@@ -93,9 +117,9 @@ export class QmpClient {
    * @param name of the server, for messages
    */
   static async attach(socket: QmpConnection, name: string, options: ConnectOptions = {}): Promise<QmpClient> {
-    const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal, oob = false } = options
+    const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal, oob = false, onEventText } = options
     const deadline = performance.now() + connectTimeoutMs
-    const client = new QmpClient(socket, name)
+    const client = new QmpClient(socket, name, onEventText)
     const onAbort = (): void => {
       client.#fail(new QmpConnectionError(`connecting to ${client.#where} was aborted`, { cause: signal?.reason }))
     }
@@ -112,6 +136,11 @@ export class QmpClient {
     } finally {
       signal?.removeEventListener('abort', onAbort)
     }
+  }
+
+  /** Neither closed nor lost. */
+  get isOpen(): boolean {
+    return this.#end === undefined
   }
 
   /** What the server said of itself. */
@@ -137,6 +166,27 @@ export class QmpClient {
     })
     this.#socket.write(text)
     return reply
+  }
+
+  /**
+   * Sends a command as it is. Numbers beyond 2^53, in it or in the reply, stay what they are.
+   * @param onReply gets the text of the reply, error or not, in the order of replies and events; or why there will be none
+   */
+  relay(command: RawCommand, onReply: (reply: string | QmpError) => void): void {
+    if (this.#end !== undefined) {
+      onReply(this.#end)
+      return
+    }
+    const id = this.#nextId++
+    this.#pending.set(id, {
+      command: command.name,
+      onText: onReply,
+      resolve: () => undefined,
+      reject: (error) => {
+        onReply(error)
+      },
+    })
+    this.#socket.write(formatRawCommand(command.key, command.name, command.arguments, id))
   }
 
   /** A queue of the events with these names, or for which a predicate holds; of all events when called without. */
@@ -212,7 +262,7 @@ export class QmpClient {
       for (const frame of this.#splitter.push(chunk)) {
         if (this.#end !== undefined) return
         if (frame.kind === 'broken') throw new QmpProtocolError(frame.reason)
-        this.#dispatch(parseServerMessage(frame.text))
+        this.#dispatch(parseServerMessage(frame.text), frame.text)
       }
     } catch (error) {
       if (!(error instanceof QmpConnectionError)) throw error
@@ -220,28 +270,44 @@ export class QmpClient {
     }
   }
 
-  #dispatch(message: ServerMessage): void {
+  #dispatch(message: ServerMessage, text: string): void {
     switch (message.kind) {
       case 'greeting':
         this.#greeting = message.greeting
+        this.#splitter.limits = { messageBytesMax: REPLY_BYTES_MAX, depthMax: REPLY_DEPTH_MAX }
         this.#onGreeting?.resolve(message.greeting)
         return
       case 'event':
+        this.#onEventText?.(text)
         for (const queue of this.#queues) queue.offer(message.event)
         return
-      case 'return':
-        this.#take(message.id)?.resolve(message.value)
+      case 'return': {
+        const pending = this.#take(message.id)
+        if (pending?.onText) pending.onText(text)
+        else pending?.resolve(message.value)
         return
+      }
       case 'error': {
+        if (message.id === undefined && this.#greeting !== undefined && this.#answerOldestRelay(text)) return
         if (message.id === undefined) {
           // Instead of a greeting, or to a command that the server could not even parse: nobody's reply.
           this.#fail(new QmpConnectionError(`${this.#where} refuses: ${message.desc}`))
           return
         }
         const pending = this.#take(message.id)
-        pending?.reject(new QmpCommandError(pending.command, message.errorClass, message.desc))
+        if (pending?.onText) pending.onText(text)
+        else pending?.reject(new QmpCommandError(pending.command, message.errorClass, message.desc))
       }
     }
+  }
+
+  /** What is passed on may be JSON to us and not to the server, which then does not know its id: replies come in order. */
+  #answerOldestRelay(text: string): boolean {
+    const [oldest] = this.#pending
+    if (oldest?.[1].onText === undefined) return false
+    this.#pending.delete(oldest[0])
+    oldest[1].onText(text)
+    return true
   }
 
   #take(id: unknown): Pending | undefined {

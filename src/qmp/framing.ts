@@ -43,13 +43,18 @@ const isStray = (byte: number): boolean => (byte < 0x20 && !isSpace(byte)) || by
 type State = 'between' | 'word' | 'value' | 'string' | 'escape' | 'skip'
 
 export class JsonSplitter {
-  readonly #limits: FramingLimits
+  #limits: FramingLimits
   #state: State = 'between'
   #depth = 0
   #buffer = Buffer.allocUnsafe(1024)
   #length = 0
 
   constructor(limits: FramingLimits) {
+    this.#limits = limits
+  }
+
+  /** From the next byte on. */
+  set limits(limits: FramingLimits) {
     this.#limits = limits
   }
 

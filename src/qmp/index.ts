@@ -21,6 +21,8 @@ export { QmpJob, runJob, type JobOptions, type JobProgress, type JobStatus, type
 export type { QmpPeer } from './peer.js'
 export { EventQueue, QUEUED_EVENTS_MAX, type EventFilter, type NextOptions } from './events.js'
 export {
+  CONNECTION_LOST,
+  CONNECTION_RESTORED,
   EVENTS_DROPPED,
   type JsonObject,
   type QmpEvent,
@@ -54,6 +56,8 @@ export {
   type SchemaMember,
   type SchemaType,
 } from './schema-model.js'
+export { Recording, type Direction } from './share/recording.js'
+export { QmpShare, SHARE_LIMITS, type ShareLimits, type ShareOptions } from './share/share.js'
 export { loadSchema, schemaCacheDirectory, SCHEMAS_CACHED_MAX, type LoadSchemaOptions } from './schema-cache.js'
 export { helpText, schemaOf, type SchemaInfo } from './introspection.js'
 export {

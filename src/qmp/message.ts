@@ -6,6 +6,7 @@
  */
 
 import { QmpProtocolError, QmpReplyError } from './error.js'
+import { rawMembers } from './raw-members.js'
 
 export type JsonObject = Readonly<Record<string, unknown>>
 
@@ -37,6 +38,13 @@ export interface QmpEvent {
  * Stands in a stream of events where some were thrown away because nobody read them in time; `data.count` says how many.
  */
 export const EVENTS_DROPPED = 'EVENTS_DROPPED'
+
+/**
+ * Stand in a stream of events where the connection to the server was lost, and where it was made again: events in between were
+ * missed. `data.reason` says how it was lost.
+ */
+export const CONNECTION_LOST = 'CONNECTION_LOST'
+export const CONNECTION_RESTORED = 'CONNECTION_RESTORED'
 
 export type ServerMessage =
   | { readonly kind: 'greeting'; readonly greeting: QmpGreeting }
@@ -137,15 +145,15 @@ export function parseRequest(text: string): JsonObject {
 }
 
 /** @throws QmpReplyError, worded as QEMU does, when the members are not those of a command */
-export function parseCommand(request: JsonObject): QmpCommand {
-  const { execute: name, arguments: given, id } = request
+export function parseCommand(request: JsonObject, key: 'execute' | 'exec-oob' = 'execute'): QmpCommand {
+  const { [key]: name, arguments: given, id } = request
   for (const member of Object.keys(request)) {
-    if (!['execute', 'arguments', 'id'].includes(member)) {
+    if (![key, 'arguments', 'id'].includes(member)) {
       throw new QmpReplyError(`QMP input member '${member}' is unexpected`)
     }
   }
   if (name === undefined) throw new QmpReplyError("QMP input lacks member 'execute'")
-  if (typeof name !== 'string') throw new QmpReplyError("QMP input member 'execute' must be a string")
+  if (typeof name !== 'string') throw new QmpReplyError(`QMP input member '${key}' must be a string`)
   if (given !== undefined && !isObject(given)) {
     throw new QmpReplyError("QMP input member 'arguments' must be an object")
   }
@@ -154,6 +162,21 @@ export function parseCommand(request: JsonObject): QmpCommand {
 
 export const formatGreeting = (greeting: QmpGreeting): string => JSON.stringify({ QMP: greeting }) + END
 
+/** A command whose parts are JSON already, or `undefined`. */
+export const formatRawCommand = (
+  key: 'execute' | 'exec-oob',
+  name: string,
+  args: string | undefined,
+  id: number,
+): string => `{"${key}": ${name}${args === undefined ? '' : `, "arguments": ${args}`}, "id": ${id}}${END}`
+
+/** The reply `text` of a server, with the client's `id`, JSON as well, instead of the one it has. */
+export function formatRawReply(text: string, id: string | undefined): string {
+  const members = [...rawMembers(text)].filter(([name]) => name !== 'id')
+  if (id !== undefined) members.push(['id', id])
+  return `{${members.map(([name, value]) => `${JSON.stringify(name)}: ${value}`).join(', ')}}${END}`
+}
+
 /** `key` is `execute`, or `exec-oob` for out-of-band execution. */
 export const formatCommand = (
   key: 'execute' | 'exec-oob',
@@ -161,6 +184,10 @@ export const formatCommand = (
   args: JsonObject | undefined,
   id: unknown,
 ): string => JSON.stringify({ [key]: name, arguments: args, id }) + END
+
+/** With the `id`, JSON as well, of the command that is refused. */
+export const formatRawError = (error: QmpReplyError, id: string | undefined): string =>
+  formatRawReply(formatError(error), id)
 
 export const formatReturn = (value: unknown, id: unknown): string => JSON.stringify({ return: value ?? {}, id }) + END
 

@@ -1,8 +1,6 @@
 /**
  * One client of a monitor. Its commands are answered one after the other; nothing more is read from it while a command
  * runs or while it does not read its replies, so that a client can fill no memory but its own few named limits.
- *
- * Replies wait for a slow client. Events do not: they are dropped, and a marker says how many as soon as there is room.
  */
 
 import { once } from 'node:events'
@@ -11,15 +9,8 @@ import { InvariantError } from '../util/assert.js'
 import type { QmpConnection } from './connection.js'
 import { QmpReplyError } from './error.js'
 import { JsonSplitter, type Frame, type FramingLimits } from './framing.js'
-import {
-  EVENTS_DROPPED,
-  formatError,
-  formatEvent,
-  formatReturn,
-  parseCommand,
-  parseRequest,
-  timestamp,
-} from './message.js'
+import { formatError, formatReturn, parseCommand, parseRequest } from './message.js'
+import { Outlet } from './outlet.js'
 
 export interface MonitorClientLimits extends FramingLimits {
   /** Bytes of replies and events that wait for the client to read them, before events are dropped. */
@@ -37,13 +28,12 @@ export class MonitorClient {
   /** Left capabilities negotiation mode: takes commands and gets events. */
   negotiated = false
   readonly #socket: QmpConnection
-  readonly #limits: MonitorClientLimits
+  readonly #outlet: Outlet
   readonly #execute: Execute
   readonly #splitter: JsonSplitter
   /** Web pages can send what they like to a TCP port, but not without an HTTP header before it. */
   readonly #mayBePage: boolean
   #isFirst = true
-  #dropped = 0
   #busy = false
   #closing = false
 
@@ -57,14 +47,11 @@ export class MonitorClient {
     this.id = id
     this.#mayBePage = mayBePage
     this.#socket = socket
-    this.#limits = limits
+    this.#outlet = new Outlet(socket, limits.queuedBytesMax)
     this.#execute = execute
     this.#splitter = new JsonSplitter(limits)
     socket.on('error', () => {
       // What is lost with the connection is the client's; `close` follows.
-    })
-    socket.on('drain', () => {
-      this.#sendMarker()
     })
   }
 
@@ -98,9 +85,7 @@ export class MonitorClient {
   /** Sends an event that was formatted once for all clients, or counts it as dropped. */
   sendEvent(text: Buffer): void {
     if (!this.negotiated || this.#closing) return
-    this.#sendMarker()
-    if (this.#dropped > 0 || this.#socket.writableLength + text.length > this.#limits.queuedBytesMax) this.#dropped++
-    else this.#socket.write(text)
+    this.#outlet.sendEvent(text)
   }
 
   /** Lets the running command finish and its reply leave, for `graceMs` at most. */
@@ -128,7 +113,7 @@ export class MonitorClient {
     if (this.#socket.destroyed) return
     this.#socket.write(reply)
     if (this.#closing) this.#socket.destroySoon()
-    else await this.#room()
+    else await this.#outlet.room()
   }
 
   async #reply(frame: Frame): Promise<string> {
@@ -143,28 +128,6 @@ export class MonitorClient {
       if (error instanceof InvariantError) throw error
       return formatError(error instanceof QmpReplyError ? error : new QmpReplyError(messageOf(error)), id)
     }
-  }
-
-  /** Resolves when the client has read enough of what was sent to it, or is gone. */
-  async #room(): Promise<void> {
-    const { queuedBytesMax } = this.#limits
-    const socket = this.#socket
-    while (socket.writableLength > queuedBytesMax && socket.writableNeedDrain && !socket.destroyed) {
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          socket.off('drain', done).off('close', done)
-          resolve()
-        }
-        socket.on('drain', done).on('close', done)
-      })
-    }
-  }
-
-  #sendMarker(): void {
-    if (this.#dropped === 0 || this.#socket.writableLength > this.#limits.queuedBytesMax / 2) return
-    const data = { count: this.#dropped }
-    this.#dropped = 0
-    this.#socket.write(formatEvent({ event: EVENTS_DROPPED, data, timestamp: timestamp(Date.now()) }))
   }
 }
 
