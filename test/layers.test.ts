@@ -9,6 +9,7 @@ const ROOT = packageRoot()
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/util': [],
   'src/nbd': ['src/util'],
+  'src/conformance': ['src/nbd', 'src/util'],
   'src/qmp': ['src/util'],
   'src/faults': ['src/qmp', 'src/util'],
   'src/device': ['src/faults', 'src/nbd', 'src/util'],

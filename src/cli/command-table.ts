@@ -41,6 +41,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   'move-spare': async () => (await import('./move-spare.js')).moveSpareCommand(),
   scan: async () => (await import('./scan.js')).scanCommand(),
   'qmp-share': async () => (await import('./qmp-share.js')).qmpShareCommand(),
+  conformance: async () => (await import('./conformance.js')).conformanceCommand(),
   completion: async () => (await import('./completion.js')).completionCommand(),
   scenario: async () => (await import('./scenario.js')).scenarioCommand(),
   demo: async () => (await import('./demo.js')).demoCommand(),

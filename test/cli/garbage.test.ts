@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import { QmpClient } from '../../src/qmp/client.js'
 import { MANY_PROCESSES_TIMEOUT_MS, newPair, pattern, Serve } from '../support/cli.js'
-import { RawClient } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
 import type { Random } from '../../src/util/random.js'
 import { seededRandom } from '../support/random.js'
 

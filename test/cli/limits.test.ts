@@ -6,7 +6,8 @@ import { parseNbdUri } from '../../src/nbd/uri.js'
 import { DEFAULT_LIMITS, type Limits } from '../../src/server/limits.js'
 import { KiB } from '../../src/util/units.js'
 import { MAIN_SIZE, Serve, cli, fails, newPair } from '../support/cli.js'
-import { RawClient, until } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
+import { until } from '../support/nbd-server.js'
 
 const given = (limits: Partial<Record<keyof Limits, string | number>>): string[] =>
   Object.entries(limits).flatMap(([name, value]) => ['--limit', `${name}=${value}`])

@@ -9,7 +9,8 @@ import { DEFAULT_LIMITS } from '../../src/server/limits.js'
 import { KiB, MiB, formatBytes } from '../../src/util/units.js'
 import { makeCredentials } from '../support/certificates.js'
 import { newFolder, newSpare, Serve } from '../support/cli.js'
-import { RawClient, until } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
+import { until } from '../support/nbd-server.js'
 import { Random } from '../../src/util/random.js'
 
 const CROWD = 1000

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import { GiB, KiB } from '../../src/util/units.js'
 import { newFolder, newSpare, Serve } from '../support/cli.js'
-import { RawClient, type GoOptions } from '../support/nbd-server.js'
+import { RawClient, type GoOptions } from '../../src/conformance/raw-client.js'
 import { runOk } from '../support/tools.js'
 
 const SIZE = 6 * GiB + 777

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import { KiB, MiB, formatBytes } from '../../src/util/units.js'
 import { newFolder, newSpare, Serve } from '../support/cli.js'
-import { RawClient } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
 
 const CLIENTS = 64
 const IN_FLIGHT = 16

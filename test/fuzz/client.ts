@@ -7,7 +7,7 @@ import { Duplex } from 'node:stream'
 import tls from 'node:tls'
 import * as nbd from '../../src/nbd/protocol.js'
 import type { Random } from '../../src/util/random.js'
-import type { RawClient } from '../support/nbd-server.js'
+import type { RawClient } from '../../src/conformance/raw-client.js'
 import type { SessionMaker } from './session.js'
 
 /** Sends a session in the clear. */

@@ -1,6 +1,6 @@
 /** A client that does everything right, and measures how long it waits for its answers while others misbehave. */
 import * as nbd from '../../src/nbd/protocol.js'
-import type { RawClient } from '../support/nbd-server.js'
+import type { RawClient } from '../../src/conformance/raw-client.js'
 
 /** Whoever waits longer than this is stalled. Far more than the slowest machine needs. */
 const STALL_MS = 20_000

@@ -5,7 +5,8 @@ import t from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import type { ClientInfo } from '../../src/server/connection.js'
 import { KiB, MiB } from '../../src/util/units.js'
-import { RawClient, serve, temporaryDirectory, until } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
+import { serve, temporaryDirectory, until } from '../support/nbd-server.js'
 
 /** A promise, and the function that resolves it. */
 function gate(): { opened: Promise<void>; open: () => void } {

@@ -8,7 +8,8 @@ import * as nbd from '../../src/nbd/protocol.js'
 import { ListenError } from '../../src/server/listener.js'
 import { NbdServer } from '../../src/server/server.js'
 import { MemoryDevice } from '../support/memory-device.js'
-import { RawClient, serve, temporaryDirectory, until } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
+import { serve, temporaryDirectory, until } from '../support/nbd-server.js'
 
 function silentServer(t: Test): NbdServer {
   const device = new MemoryDevice(512)

@@ -10,7 +10,8 @@ import { ServerTls, type ServerTlsSettings } from '../../src/server/starttls.js'
 import type { NbdServerOptions } from '../../src/server/server.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import { makeCredentials } from '../support/certificates.js'
-import { type RawClient, type Served, serve, until } from '../support/nbd-server.js'
+import { type RawClient } from '../../src/conformance/raw-client.js'
+import { type Served, serve, until } from '../support/nbd-server.js'
 
 const credentials = await makeCredentials(t)
 const PLAIN_SERVER: ServerTlsSettings = { certificates: credentials.server, verifyPeer: false }

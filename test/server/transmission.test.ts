@@ -5,7 +5,8 @@ import * as nbd from '../../src/nbd/protocol.js'
 import { MiB } from '../../src/util/units.js'
 import type { Call } from '../support/memory-device.js'
 import { MemoryDevice } from '../support/memory-device.js'
-import { RawClient, serve } from '../support/nbd-server.js'
+import { RawClient } from '../../src/conformance/raw-client.js'
+import { serve } from '../support/nbd-server.js'
 
 const DONE = nbd.NBD_REPLY_FLAG_DONE
 const failing = (code: DeviceErrorCode, at?: number) => (call: Call) => {
