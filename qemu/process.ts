@@ -60,6 +60,14 @@ export const stdoutLine =
   (daemon, signal) =>
     daemon.waitForLine(pattern, signal)
 
+/** Ready when it has said this on standard error. */
+export const logLine =
+  (pattern: RegExp): Ready =>
+  async (daemon, signal) => {
+    // The log is a ring of bytes without an event.
+    while (!signal.aborted && !pattern.test(daemon.log())) await delay(SOCKET_POLL_MS)
+  }
+
 /** Ready when something accepts connections at `address`. Not for a QMP monitor that serves one client at a time. */
 export const socketAccepts =
   (address: SocketAddress): Ready =>

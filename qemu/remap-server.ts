@@ -4,7 +4,7 @@
  */
 import path from 'node:path'
 import { QmpClient } from '../src/qmp/index.js'
-import { DaemonProcess, stdoutLine, type Exit } from './process.js'
+import { DaemonProcess, logLine, stdoutLine, type Exit } from './process.js'
 import { checkSocketPath } from './qmp-listener.js'
 
 export interface RemapServerOptions {
@@ -19,18 +19,23 @@ export interface RemapServerOptions {
   readonly supervise?: boolean
   /** Where to serve NBD, as HOST:PORT (port 0: any); a unix socket in the directory when not given. */
   readonly listen?: string
+  /** It waits until the server with the same sockets is gone or hangs, and takes its place. */
+  readonly standby?: boolean
   /** More options of `nbd-remap serve`, such as `--create`. */
   readonly args?: readonly string[]
 }
 
 /** The one line on standard output. */
 const URI_LINE = /^nbds?(\+unix)?:/
+/** In the log. */
+const STANDS_BY = /standing by for/
 
 export class RemapServer {
   readonly process: DaemonProcess
   /** Its unix socket, unless it listens elsewhere. */
   readonly socketPath: string
   readonly controlPath: string
+  /** Empty while it stands by. */
   readonly uri: string
 
   private constructor(process: DaemonProcess, socketPath: string, controlPath: string, uri: string) {
@@ -40,9 +45,9 @@ export class RemapServer {
     this.uri = uri
   }
 
-  /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
+  /** Resolves when it accepts connections, or stands by. @throws LaunchError with the server's own words */
   static async start(options: RemapServerOptions): Promise<RemapServer> {
-    const { program, directory, main, spare, supervise = true, listen, args = [] } = options
+    const { program, directory, main, spare, supervise = true, listen, standby = false, args = [] } = options
     const socketPath = checkSocketPath(path.join(directory, 'remap.sock'))
     const controlPath = checkSocketPath(path.join(directory, 'remap.qmp'))
     const disks = ['--main', main, ...[spare].flat().flatMap((one) => ['--spare', one])]
@@ -58,11 +63,12 @@ export class RemapServer {
         ...nbd,
         '--control',
         controlPath,
+        ...(standby ? ['--standby'] : []),
         ...args,
       ],
-      ready: stdoutLine(URI_LINE),
+      ready: standby ? logLine(STANDS_BY) : stdoutLine(URI_LINE),
     })
-    const uri = await daemon.waitForLine(URI_LINE, AbortSignal.timeout(0))
+    const uri = standby ? '' : await daemon.waitForLine(URI_LINE, AbortSignal.timeout(0))
     return new RemapServer(daemon, socketPath, controlPath, uri)
   }
 

@@ -62,7 +62,7 @@ export class LabServer {
   ) {
     this.name = name
     this.settings = settings
-    this.directory = path.join(options.directory, name)
+    this.directory = path.join(options.directory, settings.standbyOf ?? name)
     this.socketPath = path.join(this.directory, 'remap.sock')
     this.controlPath = path.join(this.directory, 'remap.qmp')
     this.#program = options.program
@@ -84,12 +84,16 @@ export class LabServer {
     return `nbd+unix:///disk?socket=${encodeURI(this.socketPath)}`
   }
 
+  get #standsBy(): boolean {
+    return this.settings.standbyOf !== undefined
+  }
+
   get #running(): RemapServer {
     if (this.#server?.process.running !== true) throw new LabError(`the server '${this.name}' does not run`)
     return this.#server
   }
 
-  /** Resolves when it accepts connections. @throws LaunchError with the server's own words */
+  /** Resolves when it accepts connections, or stands by. @throws LaunchError with the server's own words */
   async start(): Promise<void> {
     if (this.running) throw new LabError(`the server '${this.name}' runs already`)
     await mkdir(this.directory, { recursive: true })
@@ -100,8 +104,9 @@ export class LabServer {
       main,
       spare: spares,
       supervise: this.settings.supervise,
+      standby: this.#standsBy,
       args: [
-        ...(this.#formatted ? [] : ['--create']),
+        ...(this.#formatted || this.#standsBy ? [] : ['--create']),
         ...(replica === undefined ? [] : ['--replica', replica]),
         ...serveArgs(options),
       ],
@@ -110,6 +115,8 @@ export class LabServer {
     this.#hanging = undefined
     this.#following?.abort()
     this.#following = new AbortController()
+    // Who listens to the server that it stands by for goes on listening at the same place.
+    if (this.#standsBy) return
     void followAgain(this.#events, this.name, this.controlPath, this.#following.signal)
     this.#sampler ??= ServerSampler.start(this.controlPath, { now: () => this.#timeline.now(), name: this.name })
   }

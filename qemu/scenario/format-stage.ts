@@ -43,6 +43,10 @@ export const server = described(
     spares: described('Names of its spare disks.', list(name, 1)),
     replica: described('Name of the disk that is its replica.', optional(name)),
     supervise: described('It is started again when it dies.', byDefault(flag, true)),
+    standbyOf: described(
+      'Name of the server whose sockets it takes over when that one is gone or hangs: `nbd-remap serve --standby`.',
+      optional(name),
+    ),
     options: described(
       'More options of `nbd-remap serve`, by their names without dashes; true for those without a value.',
       byDefault(record(json), {}),

@@ -92,6 +92,19 @@ class Cast {
     for (const [key, disk] of disks)
       if (!Object.hasOwn(this.disks, disk))
         this.problems.push({ path: [...at, ...pathOf(key)], what: noSuch('disk', disk, Object.keys(this.disks)) })
+    this.#standby(server, at)
+  }
+
+  #standby({ standbyOf }: ServerSettings, at: Path): void {
+    if (standbyOf === undefined) return
+    const first = this.servers[standbyOf]
+    const path = [...at, 'standby-of']
+    if (first === undefined) this.problems.push({ path, what: noSuch('server', standbyOf, Object.keys(this.servers)) })
+    else if (first.standbyOf !== undefined)
+      this.problems.push({
+        path,
+        what: `names '${standbyOf}', which stands by itself: name the server whose sockets these are`,
+      })
   }
 
   #machine(machine: MachineSettings, at: Path): void {
