@@ -443,10 +443,11 @@ export class Lab {
 
   async #verify(): Promise<Finding> {
     const wrong: string[] = []
-    for (const server of this.servers.values()) {
-      if (server.running) await server.quit()
-      for (const name of server.settings.spares) wrong.push(...(await this.#problemsOfSpare(name)))
-    }
+    const servers = [...this.servers.values()]
+    // Those first that stand by for others: they would take over.
+    for (const server of servers.toReversed()) if (server.running) await server.quit()
+    const spares = new Set(servers.flatMap(({ settings }) => settings.spares))
+    for (const name of spares) wrong.push(...(await this.#problemsOfSpare(name)))
     return { ok: wrong.length === 0, detail: wrong.length === 0 ? 'no problem' : wrong.join('\n') }
   }
 
