@@ -19,6 +19,7 @@ export interface ClientErrorData {
   readonly error: string
   readonly reply: string
   readonly untold: number
+  readonly fault?: number
 }
 
 /**
@@ -31,7 +32,7 @@ export function clientErrors(
 ): (client: ClientInfo, failure: RequestFailure) => void {
   const bucket = new TokenBucket(PER_SECOND, BURST)
   let untold = 0
-  return ({ id, exportName }, { operation, offset, length, code, reply }) => {
+  return ({ id, exportName }, { operation, offset, length, code, reply, fault }) => {
     if (!bucket.take(now())) {
       untold++
       return
@@ -39,7 +40,8 @@ export function clientErrors(
     const sector = Math.floor(offset / SECTOR_SIZE)
     const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
     const name = operation.toLowerCase().replaceAll('_', '-')
-    tell({ id, 'export-name': exportName, operation: name, sector, sectors, error: code, reply, untold })
+    const injected = fault === undefined ? {} : { fault }
+    tell({ id, 'export-name': exportName, operation: name, sector, sectors, error: code, reply, untold, ...injected })
     untold = 0
   }
 }

@@ -22,6 +22,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   clear: async () => (await import('./change-remaps.js')).clearCommand(),
   spare: async () => (await import('./spare.js')).spareCommand(),
   replica: async () => (await import('./replica.js')).replicaCommand(),
+  inject: async () => (await import('./inject.js')).injectCommand(),
   scrub: async () => (await import('./scrub.js')).scrubCommand(),
   dmsetup: async () => (await import('./dmsetup/command.js')).dmsetupCommand(),
   log: async () => (await import('./log.js')).logCommand(),

@@ -10,6 +10,7 @@ import type { RemapEventSink } from '../remap/events.js'
 import { teeLog, type Log } from '../util/log.js'
 import type { ControlOrder, ControlReport } from './control-main.js'
 import type { ClientErrorData } from './client-errors.js'
+import type { ToldFault } from './injected-disks.js'
 import type { ControlAccess } from './control-plane.js'
 
 export class ControlThread {
@@ -68,7 +69,7 @@ export class ControlThread {
   }
 
   /** An event of the NBD server that changes nothing about its clients. */
-  emitOfServer(event: 'CLIENT_ERROR', data: ClientErrorData): void {
+  emitOfServer(event: 'CLIENT_ERROR' | 'FAULT_INJECTED', data: ClientErrorData | ToldFault): void {
     this.#send({ kind: 'event', event, data: { ...data } })
   }
 

@@ -35,6 +35,7 @@ import { addHttpOptions, forgetToken, httpChoice, type HttpCommandOptions } from
 import { limitOption, limitsHelp } from './limits.js'
 import type { Configuration } from './configuration.js'
 import { addEventOptions, hookChoice, type EventCommandOptions } from './on-event.js'
+import type { FaultChoice } from './injected-disks.js'
 import { leave, PairLostError, UncleanStopError } from './leave.js'
 import { Readiness } from './readiness.js'
 import { ReloadSignal } from './reload-signal.js'
@@ -77,6 +78,9 @@ interface ServeCommandOptions
   readonly tableGrowLoad?: number
   readonly tableShrinkLoad?: number
   readonly limit?: Partial<Limits>
+  readonly faultInjection?: boolean
+  readonly faults?: string
+  readonly faultSeed?: string
   readonly logFile?: string
   readonly verbose?: boolean
 }
@@ -179,6 +183,12 @@ const withoutTls = (): Command =>
 export const serveCommand = (): Command =>
   addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(addStandByOptions(withoutTls())))), 'table-')
     .addOption(limitOption())
+    .option('--fault-injection', 'for tests: let inject-error make the disks fail (nbd-remap inject)')
+    .option('--faults <file>', 'the same, with these rules from the first request on: JSON, see docs/FAULTS.md')
+    .option(
+      '--fault-seed <seed>',
+      'the same, and what is drawn is drawn from this seed, so that the run can be repeated',
+    )
     .option('--log-file <path>', 'log to this file; of 8 MiB it is renamed to PATH.1, and a new one begun')
     .option('--verbose', 'log more')
     .addHelpText(
@@ -333,8 +343,13 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     policy: { ...READ_POLICY_DEFAULT, retries: options.readRetries, onReadError: options.onReadError },
     sparePolicy: { onExhausted: options.onExhausted, lowShare: options.spareLow / 100 },
     limits: options.limit ?? {},
+    faults: faultChoice(options),
     log,
   }
+}
+
+function faultChoice({ faultInjection, faults: file, faultSeed: seed }: ServeCommandOptions): FaultChoice | undefined {
+  return faultInjection || file !== undefined || seed !== undefined ? { file, seed } : undefined
 }
 
 function logOf(options: ServeCommandOptions): AdjustableLog {

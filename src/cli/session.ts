@@ -32,6 +32,7 @@ import { SECTOR_SIZE } from '../util/units.js'
 import type { Reloaded } from './configuration.js'
 import { ControlThread } from './control-thread.js'
 import type { HttpChoice } from './http.js'
+import type { FaultChoice, InjectedDisks } from './injected-disks.js'
 import { clientErrors } from './client-errors.js'
 import { listenForClients, type ClientAddresses, type ClientListeners } from './listen.js'
 import { PairLostError, stopWithin } from './leave.js'
@@ -77,6 +78,8 @@ export interface SessionOptions {
   readonly tableSettings: TableSettings
   readonly sparePolicy: SparePolicy
   readonly limits: Partial<Limits>
+  /** Without it nothing can be injected, and nothing is in the way of requests. */
+  readonly faults: FaultChoice | undefined
   readonly log: Log
 }
 
@@ -184,11 +187,15 @@ class Session {
     const { log } = given
     const options = { ...given, log: control?.log ?? log }
     await control?.listen(options)
-    const emit = emitter(log, control)
-    const { pair, slowReads } = await openPair(options, emit)
+    const injected = await injectedDisks(options, control)
+    const emit = emitter(log, control, injected)
+    const { pair, slowReads } = await openPair(options, emit, injected)
     const healing = new Healing(pair.target, { ...options, slowReads, emit })
     const server = newServer(options, pair, parts)
     const session = new Session(options, stop, pair, healing, server)
+    injected?.begin(pair, () => {
+      server.dropClients()
+    })
     const quit = (): void => {
       stop.request('told to quit')
     }
@@ -198,6 +205,7 @@ class Session {
       policy: options.policy,
       scrub: healing.scrub,
       metadata: healing.metadata,
+      faults: injected?.injection,
       reload,
       quit,
     })
@@ -264,8 +272,9 @@ class Session {
 }
 
 /** @param log the plain one: what is told to the control thread as an event need not be told as a line, too */
-function emitter(log: Log, control: ControlThread | undefined): RemapEventSink {
+function emitter(log: Log, control: ControlThread | undefined, injected: InjectedDisks | undefined): RemapEventSink {
   return (event, data) => {
+    if (event === 'SPARE_ADDED') injected?.refresh()
     if (isWarning(event)) log.warn(`${event} ${JSON.stringify(data)}`)
     control?.emit(event, data)
   }
@@ -311,10 +320,24 @@ function newServer(options: SessionOptions, pair: Pair, { control, tls }: Sessio
   return server
 }
 
-async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<{ pair: Pair; slowReads: SlowReads }> {
+async function injectedDisks(
+  { faults, log }: SessionOptions,
+  control: ControlThread | undefined,
+): Promise<InjectedDisks | undefined> {
+  if (!faults) return undefined
+  const { InjectedDisks } = await import('./injected-disks.js')
+  return InjectedDisks.create(faults, log, (entry) => control?.emitOfServer('FAULT_INJECTED', entry))
+}
+
+async function openPair(
+  options: SessionOptions,
+  emit: RemapEventSink,
+  injected: InjectedDisks | undefined,
+): Promise<{ pair: Pair; slowReads: SlowReads }> {
+  const openSpare = spareOpener(options, emit, injected)
   const opened = await openDisks(options, {
     mainMayHang: options.ioTimeoutMs !== undefined,
-    openSpare: spareOpener(options, emit),
+    openSpare,
     mainReadOnly: options.readOnly,
     spareReadOnly: options.readOnly,
     log: options.log,
@@ -326,7 +349,8 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
     throw error
   }
   let formatted: { pair: Pair; blank: OpenedDisk[] } | undefined
-  const main = guardedDisk('main', opened.main, options, (event, data) => {
+  const faulted = await withFaults(opened, injected)
+  const main = guardedDisk('main', faulted, options, (event, data) => {
     formatted?.pair.target.errors.observe(event, data)
     emit(event, data)
   })
@@ -334,8 +358,8 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
   const disks = { ...opened, main: { ...main, device: slowReads } }
   let replica: OpenedDisk | undefined
   try {
-    replica = await openReplicaOf(disks, options, emit)
-    formatted = await openFormatted(disks, replica, options, emit)
+    replica = await openReplicaOf(disks, options, emit, injected)
+    formatted = await openFormatted(disks, replica, options, emit, openSpare)
   } catch (error) {
     await closeDisks(disks)
     await replica?.device.close()
@@ -343,6 +367,17 @@ async function openPair(options: SessionOptions, emit: RemapEventSink): Promise<
   }
   await complete(formatted.pair, formatted.blank, options)
   return { pair: formatted.pair, slowReads }
+}
+
+/** Of main. @throws UsageError; then all disks are closed */
+async function withFaults({ main, spares }: PairDisks, injected: InjectedDisks | undefined): Promise<OpenedDisk> {
+  if (!injected) return main
+  try {
+    return await injected.wrap('main', main)
+  } catch (error) {
+    for (const { device } of spares) await device.close()
+    throw error
+  }
 }
 
 function refuseShortMain({ sectors }: SessionOptions, { main: { device } }: PairDisks): void {
@@ -360,6 +395,7 @@ async function openFormatted(
   replica: OpenedDisk | undefined,
   options: SessionOptions,
   emit: RemapEventSink,
+  openSpare: DiskOpener,
 ): Promise<{ pair: Pair; blank: OpenedDisk[] }> {
   const blank = options.create ? await createIfBlank(disks, options) : []
   const { main } = disks
@@ -367,7 +403,6 @@ async function openFormatted(
   const { policy, sparePolicy, tableSettings, acceptMain, log, replicaInSync } = options
   const state = replicaInSync ? 'in-sync' : 'stale'
   const copy = replica && new Replica(replica.device, replica.identity.id, state, log)
-  const openSpare = spareOpener(options, emit)
   const ownerCheckMs = OWNER_CHECK_MS
   const common = { policy, spares: sparePolicy, openSpare, tableSettings, acceptMain, log, emit }
   const pairOptions = { ...common, replica: copy, ownerCheckMs }
@@ -410,22 +445,20 @@ async function openReplicaOf(
   disks: PairDisks,
   options: SessionOptions,
   emit: RemapEventSink,
+  injected: InjectedDisks | undefined,
 ): Promise<OpenedDisk | undefined> {
   const { replica, ioTimeoutMs, log } = options
   if (replica === undefined) return undefined
   const opened = await openReplica(replica, disks, { mayHang: ioTimeoutMs !== undefined, log })
-  return guardedDisk('replica', opened, options, emit)
+  return guardedDisk('replica', (await injected?.wrap('replica', opened)) ?? opened, options, emit)
 }
 
 const spareOpener =
-  (options: SessionOptions, emit: RemapEventSink): DiskOpener =>
-  async (location, opening) =>
-    guardedDisk(
-      'spare',
-      await openDisk(location, { ...opening, mayHang: options.ioTimeoutMs !== undefined }),
-      options,
-      emit,
-    )
+  (options: SessionOptions, emit: RemapEventSink, injected: InjectedDisks | undefined): DiskOpener =>
+  async (location, opening) => {
+    const opened = await openDisk(location, { ...opening, mayHang: options.ioTimeoutMs !== undefined })
+    return guardedDisk('spare', (await injected?.wrap('spare', opened)) ?? opened, options, emit)
+  }
 
 function guardedDisk(
   disk: GuardedDisk,

@@ -7,6 +7,7 @@ import { command, type CommandTable, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
 import { deviceCommands } from './device-commands.js'
 import { errorCommands } from './error-commands.js'
+import { faultCommands } from './fault-commands.js'
 import { healingCommands } from './healing-commands.js'
 import { healthCommands } from './health-commands.js'
 import type { WatchedHealth } from './health-watch.js'
@@ -98,6 +99,7 @@ export function controlCommands(
     ...remapCommands(subject),
     ...spareCommands(subject),
     ...healingCommands(subject),
+    ...faultCommands(subject),
     ...deviceCommands(subject, look, log),
     ...metadataCommands(subject),
     ...logCommands(subject.log),

@@ -1,4 +1,6 @@
 /** The events of the control socket, for its schema. Their data is documented in `remap/events.ts`. */
+import { DISK_ROLES } from '../faults/fault-log.js'
+import { FAULT_EFFECTS, FAULT_OPERATIONS } from '../faults/vocabulary.js'
 import type { EventTable } from '../qmp/schema.js'
 import { HEALTH_STATUSES } from './health.js'
 import type { KeptLevel } from '../util/log.js'
@@ -17,6 +19,11 @@ const WARNINGS: ReadonlySet<string> = new Set([
 export const isWarning = (event: string): boolean => WARNINGS.has(event)
 export const levelOf = (event: string): KeptLevel => (isWarning(event) ? 'warn' : 'info')
 
+const FAULT = {
+  kind: 'size',
+  optional: true,
+  description: 'its number in query-fault-log, when it was injected',
+} as const
 const DISK = ['main', 'spare']
 const SCRUB = {
   position: { kind: 'size' },
@@ -83,6 +90,7 @@ export const CONTROL_EVENTS = {
       sectors: { kind: 'size' },
       error: { kind: 'str' },
       action: { kind: 'enum', values: ['remapped', 'recovered', 'report'] },
+      fault: FAULT,
     },
   },
   IO_TIMEOUT: {
@@ -178,6 +186,25 @@ export const CONTROL_EVENTS = {
       sectors: { kind: 'size' },
       error: { kind: 'str' },
       reply: { kind: 'str' },
+      untold: { kind: 'size' },
+      fault: FAULT,
+    },
+  },
+  FAULT_INJECTED: {
+    description: 'A rule of inject-error has struck a request; of many at once only some are told',
+    data: {
+      number: { kind: 'size' },
+      time: { kind: 'str' },
+      rule: { kind: 'str' },
+      disk: { kind: 'enum', values: DISK_ROLES },
+      name: { kind: 'str' },
+      operation: { kind: 'enum', values: FAULT_OPERATIONS },
+      offset: { kind: 'size' },
+      length: { kind: 'size' },
+      effect: { kind: 'enum', values: FAULT_EFFECTS },
+      error: { kind: 'str', optional: true },
+      'delay-ms': { kind: 'number', optional: true },
+      detail: { kind: 'str', optional: true },
       untold: { kind: 'size' },
     },
   },

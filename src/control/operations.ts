@@ -5,12 +5,13 @@
 import type { JsonObject } from '../qmp/message.js'
 import { deviceOperations } from './device-operations.js'
 import { errorOperations } from './error-operations.js'
+import { faultOperations, type FaultSubject } from './fault-operations.js'
 import { healingOperations, type HealingSubject } from './healing-operations.js'
 import { metadataOperations, type MetadataSubject } from './metadata-operations.js'
 import { remapOperations, type RemapSubject } from './remap-operations.js'
 import { spareOperations } from './spare-operations.js'
 
-export interface OperationsSubject extends RemapSubject, HealingSubject, MetadataSubject {
+export interface OperationsSubject extends RemapSubject, HealingSubject, MetadataSubject, FaultSubject {
   /** Reads the configuration again. @throws Error with a sentence for people */
   reload(): unknown
   /** Begins a graceful stop and returns at once. */
@@ -27,6 +28,7 @@ export const controlOperations = (subject: OperationsSubject): Operations =>
     ...healingOperations(subject),
     ...metadataOperations(subject),
     ...errorOperations(subject.pair),
+    ...faultOperations(subject),
     ...deviceOperations(subject),
     ['reload', () => subject.reload()],
     ['reset-stats', ({ lifetime }) => resetStatistics(subject, lifetime === true)],

@@ -37,15 +37,21 @@ export type DeviceErrorCode =
 
 export class DeviceError extends Error {
   override name = 'DeviceError'
+  /** The number of the entry in the fault log, when it was injected. */
+  readonly fault: number | undefined
+
   constructor(
     readonly code: DeviceErrorCode,
     readonly device: string,
     readonly operation: DeviceOperation,
     readonly offset: number,
     readonly length: number,
-    options?: ErrorOptions,
+    options?: ErrorOptions & { readonly fault?: number | undefined },
   ) {
-    super(`${device}: ${operation} of ${length} bytes at offset ${offset} failed: ${code}`, options)
+    const fault = options?.fault ?? (options?.cause instanceof DeviceError ? options.cause.fault : undefined)
+    const injected = fault === undefined ? '' : ` (injected, fault ${fault})`
+    super(`${device}: ${operation} of ${length} bytes at offset ${offset} failed: ${code}${injected}`, options)
+    this.fault = fault
   }
 }
 

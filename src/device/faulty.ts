@@ -1,24 +1,17 @@
 /**
- * A failing disk on order: fails the requests that its rules name and passes all others to the device below. The true
- * bytes and the faults are kept apart, so that clearing the rules brings every byte back. A failed request has not
- * touched the disk below, unless `tear` asks for what real disks do: then a failed write leaves any of its sectors new.
+ * A failing disk on order, for tests: an `InjectedDevice` whose rules are byte ranges that fail requests. A failed request
+ * has not touched the disk below, unless `tear` asks for what real disks do: then a failed write leaves any of its sectors
+ * new.
  */
+import { Area } from '../faults/area.js'
+import { FaultBook } from '../faults/fault-book.js'
+import { LiveRule } from '../faults/live-rule.js'
 import { chunksLength, sliceChunks } from '../util/chunks.js'
 import type { Random } from '../util/random.js'
-import { alignDown, alignUp, SECTOR_SIZE } from '../util/units.js'
-import { assertInside } from './bounds.js'
-import {
-  DeviceError,
-  after,
-  type AllocationExtent,
-  type BlockSizes,
-  type Completion,
-  type Device,
-  type DeviceErrorCode,
-  type DeviceOperation,
-  type WriteOptions,
-  type ZeroOptions,
-} from './device.js'
+import { RangeSet } from '../util/range-set.js'
+import { alignDown, SECTOR_SIZE } from '../util/units.js'
+import type { Device, DeviceError, DeviceErrorCode, DeviceOperation } from './device.js'
+import { InjectedDevice } from './injected.js'
 
 export interface FaultRule {
   readonly operations: readonly DeviceOperation[]
@@ -39,146 +32,33 @@ export interface FaultyOptions {
   readonly tear?: Random
 }
 
-interface LiveRule extends FaultRule {
-  /** Counted down. */
-  after: number
-  readonly times: number
-  readonly healsOnWrite: boolean
-}
-
-const concerns = (rule: FaultRule, operation: DeviceOperation, start: number, end: number): boolean =>
-  rule.operations.includes(operation) && start < rule.end && rule.start < end
-
-export class FaultyDevice implements Device {
-  readonly #below: Device
+export class FaultyDevice extends InjectedDevice {
   readonly #tear: Random | undefined
-  #rules: LiveRule[] = []
 
   constructor(below: Device, options: FaultyOptions = {}) {
-    this.#below = below
+    super(below, new FaultBook())
     this.#tear = options.tear
-  }
-
-  get name(): string {
-    return this.#below.name
-  }
-
-  get size(): number {
-    return this.#below.size
-  }
-
-  get readOnly(): boolean {
-    return this.#below.readOnly
-  }
-
-  get blockSizes(): BlockSizes {
-    return this.#below.blockSizes
   }
 
   /** What is still to fail: `times` counted down, healed sectors taken out. */
   get rules(): readonly FaultRule[] {
-    return this.#rules
+    return this.book.rules.filter(({ isSpent }) => !isSpent).flatMap(written)
   }
 
   add(...rules: readonly FaultRule[]): void {
-    for (const rule of rules) this.#rules.push({ after: 0, times: Infinity, healsOnWrite: false, ...rule })
+    this.book.add(...rules.flatMap(splitByHealing).map(live))
   }
 
   clear(): void {
-    this.#rules = []
+    this.book.remove(() => true)
   }
 
   /** Whether a request would fail now. Counts nothing down. */
   fails(operation: DeviceOperation, offset: number, length: number): boolean {
-    return this.#find(operation, offset, offset + length) !== undefined
+    return this.book.rules.some((rule) => rule.isDue && rule.concerns(operation, offset, offset + length))
   }
 
-  read(offset: number, into: Buffer): Completion {
-    assertInside(this, offset, into.length)
-    const failure = this.#strike('read', offset, into.length)
-    return failure ? Promise.reject(failure) : this.#below.read(offset, into)
-  }
-
-  write(offset: number, chunks: readonly Buffer[], options?: WriteOptions): Completion {
-    const length = chunksLength(chunks)
-    assertInside(this, offset, length)
-    const failure = this.#strike('write', offset, length)
-    if (failure) return this.#failWrite(offset, chunks, failure)
-    return after(this.#below.write(offset, chunks, options), () => {
-      this.#heal(offset, length)
-      const flushFailure = options?.fua ? this.#strike('flush', 0, this.size) : undefined
-      return flushFailure ? Promise.reject(flushFailure) : undefined
-    })
-  }
-
-  flush(): Completion {
-    const failure = this.#strike('flush', 0, this.size)
-    return failure ? Promise.reject(failure) : this.#below.flush()
-  }
-
-  trim(offset: number, length: number, options?: WriteOptions): Completion {
-    assertInside(this, offset, length)
-    const failure = this.#strike('trim', offset, length)
-    return failure ? Promise.reject(failure) : this.#below.trim(offset, length, options)
-  }
-
-  writeZeroes(offset: number, length: number, options?: ZeroOptions): Completion {
-    assertInside(this, offset, length)
-    const failure = this.#strike('write-zeroes', offset, length)
-    if (failure) return Promise.reject(failure)
-    return after(this.#below.writeZeroes(offset, length, options), () => {
-      this.#heal(offset, length)
-      return undefined
-    })
-  }
-
-  /** A hole whose reads fail must not pass for zeros: where reads fail, all is data. */
-  async extents(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]> {
-    assertInside(this, offset, length)
-    const known = this.fails('read', offset, length) ? undefined : await this.#below.extents?.(offset, length, countMax)
-    return known ?? [{ length, allocation: 'data' }]
-  }
-
-  close(): Promise<void> {
-    return this.#below.close()
-  }
-
-  #find(operation: DeviceOperation, start: number, end: number): LiveRule | undefined {
-    return this.#rules.find((rule) => rule.after === 0 && concerns(rule, operation, start, end))
-  }
-
-  /** The failure that a live rule orders; the rule has then one time less to live. */
-  #strike(operation: DeviceOperation, offset: number, length: number): DeviceError | undefined {
-    const rule = this.#find(operation, offset, offset + length)
-    if (!rule) {
-      for (const later of this.#rules) if (concerns(later, operation, offset, offset + length)) later.after--
-      return undefined
-    }
-    if (Number.isFinite(rule.times)) {
-      const rest = rule.times > 1 ? [{ ...rule, times: rule.times - 1 }] : []
-      this.#rules = this.#rules.flatMap((other) => (other === rule ? rest : [other]))
-    }
-    return new DeviceError(rule.code, this.name, operation, offset, length)
-  }
-
-  /** Takes the sectors that lie whole in [offset, offset + length) out of the read rules that heal. */
-  #heal(offset: number, length: number): void {
-    const start = alignUp(offset, SECTOR_SIZE)
-    const end = offset + length === this.size ? this.size : alignDown(offset + length, SECTOR_SIZE)
-    const heals = (rule: LiveRule) => rule.healsOnWrite && rule.operations.includes('read')
-    if (end <= start || !this.#rules.some(heals)) return
-    this.#rules = this.#rules.flatMap((rule) => {
-      if (!heals(rule) || end <= rule.start || rule.end <= start) return [rule]
-      const others = rule.operations.filter((operation) => operation !== 'read')
-      return [
-        { ...rule, end: start },
-        { ...rule, start: end },
-        { ...rule, operations: others, start: Math.max(start, rule.start), end: Math.min(end, rule.end) },
-      ].filter((part) => part.start < part.end && part.operations.length > 0)
-    })
-  }
-
-  async #failWrite(offset: number, chunks: readonly Buffer[], failure: DeviceError): Promise<never> {
+  protected override async failWrite(offset: number, chunks: readonly Buffer[], failure: DeviceError): Promise<void> {
     if (this.#tear) await this.#writeSome(offset, chunks, this.#tear)
     throw failure
   }
@@ -187,9 +67,40 @@ export class FaultyDevice implements Device {
     const end = offset + chunksLength(chunks)
     for (let at = offset; at < end;) {
       const next = Math.min(alignDown(at, SECTOR_SIZE) + SECTOR_SIZE, end)
-      const isBad = this.#find('write', at, next) !== undefined
-      if (!isBad && tear.below(2) === 0) await this.#below.write(at, sliceChunks(chunks, at - offset, next - offset))
+      const isBad = this.fails('write', at, next - at)
+      if (!isBad && tear.below(2) === 0) await this.below.write(at, sliceChunks(chunks, at - offset, next - offset))
       at = next
     }
   }
+}
+
+/** Only reads heal, so they stand in a rule of their own. */
+function splitByHealing(rule: FaultRule): FaultRule[] {
+  const others = rule.operations.filter((operation) => operation !== 'read')
+  if (!rule.healsOnWrite || others.length === 0 || others.length === rule.operations.length) return [rule]
+  return [
+    { ...rule, operations: ['read'] },
+    { ...rule, operations: others, healsOnWrite: false },
+  ]
+}
+
+function live({ operations, start, end, code, after, times, healsOnWrite = false }: FaultRule): LiveRule {
+  return new LiveRule({
+    rule: {
+      id: 'fault',
+      operations,
+      errno: code,
+      'heals-on-write': healsOnWrite && operations.includes('read'),
+      ...(after !== undefined && { after }),
+      ...(times !== undefined && { times }),
+    },
+    area: Area.of([{ start, end }]),
+    bounds: new RangeSet(),
+    seed: 'fault',
+  })
+}
+
+function written({ rule, area, left, waits }: LiveRule): FaultRule[] {
+  const { operations = [], errno: code = 'EIO', 'heals-on-write': healsOnWrite = false } = rule
+  return [...area.ranges()].map((range) => ({ operations, ...range, code, after: waits, times: left, healsOnWrite }))
 }

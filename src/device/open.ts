@@ -37,6 +37,8 @@ export interface OpenedDisk {
   readonly identity: { readonly id: string; readonly location: string }
   /** Of a disk whose connection may be lost: what is asked of a new one before anything is written again on it. */
   readonly reconnection?: Reconnection
+  /** Cuts the connection of a disk that has one; it comes back as after any loss. */
+  readonly dropConnection?: () => void
   /** Equal for two ways to open one disk, on this machine, now; a part of a disk continues it after a slash. */
   readonly sameness: string
 }
@@ -107,7 +109,10 @@ async function openUpstream(location: string, options: OpenOptions): Promise<Ope
       await upstream.close()
       throw new Error(`cannot open ${location}: ${READ_ONLY}`)
     }
-    return { device, identity: { id: `nbd:${uri}`, location }, reconnection, sameness: uri }
+    const dropConnection = (): void => {
+      upstream.dropConnection()
+    }
+    return { device, identity: { id: `nbd:${uri}`, location }, reconnection, dropConnection, sameness: uri }
   } catch (error) {
     await unlock()
     throw error

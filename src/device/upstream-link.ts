@@ -151,6 +151,10 @@ export class UpstreamLink {
     if (unreported) throw unreported
   }
 
+  dropConnection(): void {
+    if (this.#client) this.#lose(this.#client, new NbdConnectionError(`NBD server at ${this.#uri}: cut on order`))
+  }
+
   /** Nothing of the caller's may be in flight any more. */
   async close(): Promise<void> {
     this.#closing.abort()

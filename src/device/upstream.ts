@@ -55,6 +55,11 @@ export class UpstreamDevice implements Device {
     return device
   }
 
+  /** As if the network had: the link connects again, and what is under way is sent again. */
+  dropConnection(): void {
+    this.#link.dropConnection()
+  }
+
   read(offset: number, into: Buffer): Promise<void> {
     return this.#do('read', offset, into.length, () => this.#read(offset, into))
   }

@@ -36,6 +36,8 @@ export interface RemapEvents {
     sectors: number
     error: string
     action: 'remapped' | 'recovered' | 'report'
+    /** Its number in the fault log, when it was injected. */
+    fault?: number
   }
   /** A disk has not answered a request in time. `hangs`: it has answered nothing since. */
   IO_TIMEOUT: {

@@ -231,7 +231,7 @@ export class Repair {
     const lost = sectorsTouched(offset - start, into.length) & rescued.lostMask
     this.#report('main', error, start, length, lost === 0n ? 'recovered' : 'report')
     await this.#placeIfPossible({ block, content: [rescued.content], lostMask: rescued.lostMask, reason })
-    this.#deliver(rescued, start, offset, into)
+    this.#deliver(rescued, start, offset, into, error)
   }
 
   /** Reads from remapped blocks what a plain read could not: lost sectors, or a spare block that fails. */
@@ -287,13 +287,14 @@ export class Repair {
   }
 
   /** Hands the rescued bytes to the client, or says which of them are lost. */
-  #deliver(rescued: Rescued, start: number, offset: number, into: Buffer): void {
+  #deliver(rescued: Rescued, start: number, offset: number, into: Buffer, cause?: DeviceError): void {
     const inBlock = offset - start
     const lost = sectorsTouched(inBlock, into.length) & rescued.lostMask
     if (lost !== 0n && this.#parts.policy.onReadError === 'eio') {
       const [first = 0] = sectorsIn(lost)
       const at = Math.max(offset, start + first * SECTOR_SIZE)
-      throw new DeviceError('EIO', this.#parts.main.name, 'read', at, Math.min(SECTOR_SIZE, offset + into.length - at))
+      const left = Math.min(SECTOR_SIZE, offset + into.length - at)
+      throw new DeviceError('EIO', this.#parts.main.name, 'read', at, left, { cause })
     }
     rescued.content.copy(into, 0, inBlock, inBlock + into.length)
     for (const sector of sectorsIn(lost)) {
@@ -405,6 +406,8 @@ export class Repair {
   ): void {
     const sector = Math.floor(offset / SECTOR_SIZE)
     const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
-    this.#parts.emit('IO_ERROR', { disk, operation: error.operation, sector, sectors, error: error.code, action })
+    const { operation, code, fault } = error
+    const injected = fault === undefined ? {} : { fault }
+    this.#parts.emit('IO_ERROR', { disk, operation, sector, sectors, error: code, action, ...injected })
   }
 }

@@ -126,6 +126,11 @@ export class NbdServer {
     Object.assign(this.#limits, DEFAULT_LIMITS, limits)
   }
 
+  /** Closes all connections, as if the network had; their requests are carried out and not answered. */
+  dropClients(): void {
+    for (const connection of this.#connections) connection.destroy()
+  }
+
   /** Where it listens. */
   get addresses(): readonly BoundAddress[] {
     return this.#listeners.map(({ address }) => address)

@@ -89,7 +89,12 @@ export interface RequestFailure {
   readonly code: DeviceErrorCode
   /** What the client is told, `EIO` or `ENOSPC` for example. */
   readonly reply: string
+  /** The number of the injected fault, if it was one. */
+  readonly fault?: number | undefined
 }
+
+/** What becomes an error on the wire; `fault` is told in words alone. */
+type WireFailure = Omit<ErrorChunk, 'message'> & { readonly fault?: number }
 
 /** A request on its way from its header to the device. */
 interface Incoming {
@@ -397,7 +402,7 @@ export class Transmission {
   }
 
   /** The one place where what a device call threw becomes an answer. */
-  #judge(request: Request, error: unknown): Omit<ErrorChunk, 'message'> {
+  #judge(request: Request, error: unknown): WireFailure {
     const { log, client } = this.#options
     if (error instanceof InvariantError) crash(error)
     if (!(error instanceof DeviceError)) {
@@ -411,6 +416,7 @@ export class Transmission {
     return {
       error: wireError(error, request),
       ...(request.type === NBD_CMD_READ && inside ? { offset: error.offset } : {}),
+      ...(error.fault !== undefined && { fault: error.fault }),
     }
   }
 
@@ -420,15 +426,18 @@ export class Transmission {
     if (code === 'ENOTSUP') return
     const { type, offset, length } = request
     const reply = shortName(errorName(wireError(error, request)))
-    this.#options.onFailure?.({ operation: shortName(commandName(type)), offset, length, code, reply })
+    const { fault } = error
+    this.#options.onFailure?.({ operation: shortName(commandName(type)), offset, length, code, reply, fault })
   }
 
   #failureOf(request: Request, error: unknown): Buffer {
     return this.#failure(request, this.#judge(request, error))
   }
 
-  #failure(request: Request, error: Omit<ErrorChunk, 'message'>): Buffer {
-    return this.#replies.failure(request, { ...error, message: `${describe(request)}: ${errorName(error.error)}` })
+  #failure(request: Request, { fault, ...error }: WireFailure): Buffer {
+    const injected = fault === undefined ? '' : ` (injected, fault ${fault})`
+    const message = `${describe(request)}: ${errorName(error.error)}${injected}`
+    return this.#replies.failure(request, { ...error, message })
   }
 
   #release(requests: number, bytes: number): void {

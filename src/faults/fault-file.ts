@@ -1,0 +1,37 @@
+/** Rules in a file, and the maps that they name. A map is read once, by whoever makes the rule, relative to their file. */
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { messageOf } from '../util/errors.js'
+import { FaultRuleError, parseFaultFile, type FaultFile } from './parse.js'
+import type { FaultRule } from './vocabulary.js'
+
+/** @throws Error with a sentence for people, that names the file */
+export async function readFaultFile(path: string): Promise<FaultFile> {
+  let value: unknown
+  try {
+    value = JSON.parse(await readFile(path, 'utf8'))
+  } catch (error) {
+    throw new Error(`${path}: ${messageOf(error)}`, { cause: error })
+  }
+  try {
+    const file = parseFaultFile(value)
+    return { ...file, rules: await loadMaps(file.rules, dirname(path)) }
+  } catch (error) {
+    if (!(error instanceof FaultRuleError)) throw error
+    throw new Error(`${path}: ${error.message}`, { cause: error })
+  }
+}
+
+/** The rules with the text of each `map-file` in its place. @throws FaultRuleError when one cannot be read */
+export const loadMaps = (rules: readonly FaultRule[], folder: string): Promise<FaultRule[]> =>
+  Promise.all(rules.map((rule, n) => loadMap(rule, rule.id ?? `rules[${n}]`, folder)))
+
+async function loadMap(rule: FaultRule, where: string, folder: string): Promise<FaultRule> {
+  const { 'map-file': path, ...others } = rule
+  if (path === undefined) return rule
+  try {
+    return { ...others, map: await readFile(resolve(folder, path), 'utf8') }
+  } catch (error) {
+    throw new FaultRuleError(where, `${where}: 'map-file': ${messageOf(error)}`, 'map-file')
+  }
+}
