@@ -40,6 +40,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   grow: async () => (await import('./grow.js')).growCommand(),
   'move-main': async () => (await import('./move-main.js')).moveMainCommand(),
   'move-spare': async () => (await import('./move-spare.js')).moveSpareCommand(),
+  console: async () => (await import('./console.js')).consoleCommand(),
   scan: async () => (await import('./scan.js')).scanCommand(),
   'qmp-share': async () => (await import('./qmp-share.js')).qmpShareCommand(),
   conformance: async () => (await import('./conformance.js')).conformanceCommand(),

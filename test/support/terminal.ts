@@ -5,8 +5,9 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import type { Test } from 'tap'
 import { PROGRAM } from './cli.js'
+import { screenAfter, type Screen } from './screen.js'
 
-/** Takes lines on standard input: `key TEXT`, `size COLUMNS ROWS`, `signal NUMBER`. At the end it tells how it came to it. */
+/** Takes lines on standard input: `key TEXT` (a JSON string), `size COLUMNS ROWS`, `signal NUMBER`. At the end it tells how it came to it. */
 const HOLDER = `
 import fcntl, json, os, pty, select, struct, sys, termios
 def resize(columns, rows):
@@ -34,10 +35,10 @@ while status is None or select.select([master], [], [], 0)[0]:
         commands += data
         while b'\\n' in commands:
             line, commands = commands.split(b'\\n', 1)
-            word, *rest = line.decode().split(' ')
-            if word == 'key': os.write(master, rest[0].encode())
-            elif word == 'size': resize(*rest)
-            elif word == 'signal': os.kill(child, int(rest[0]))
+            word, rest = line.decode().split(' ', 1)
+            if word == 'key': os.write(master, json.loads(rest).encode())
+            elif word == 'size': resize(*rest.split())
+            elif word == 'signal': os.kill(child, int(rest))
     if status is None:
         pid, ended = os.waitpid(child, os.WNOHANG)
         if pid: status = ended
@@ -55,9 +56,11 @@ export class Terminal {
   output = ''
   readonly ended: Promise<TerminalEnd>
   readonly #child: ChildProcess
+  #columns: number
   #changed: () => void = () => undefined
 
   constructor(t: Test, args: readonly string[], { columns = 80, rows = 24 } = {}) {
+    this.#columns = columns
     const command = ['-c', HOLDER, String(columns), String(rows), process.execPath, PROGRAM, ...args]
     const holder = ['--pdeathsig', 'KILL', '/usr/bin/python3', ...command]
     this.#child = spawn('setpriv', holder, { stdio: ['pipe', 'pipe', 'pipe'] })
@@ -78,14 +81,19 @@ export class Terminal {
       })
     })
     this.ended.catch(() => undefined)
-    t.teardown(() => this.#child.kill('SIGKILL'))
+    t.teardown(() => {
+      this.#child.kill('SIGKILL')
+      // Whoever waits for what never comes wants to know what came.
+      if (!t.passing()) process.stderr.write(`the terminal had written:\n${JSON.stringify(this.output)}\n`)
+    })
   }
 
   type(text: string): void {
-    this.#child.stdin?.write(`key ${text}\n`)
+    this.#child.stdin?.write(`key ${JSON.stringify(text)}\n`)
   }
 
   resize(columns: number, rows: number): void {
+    this.#columns = columns
     this.#child.stdin?.write(`size ${columns} ${rows}\n`)
   }
 
@@ -109,6 +117,16 @@ export class Terminal {
   /** Resolves when what was shown matches. @throws when the program ends before */
   until(pattern: RegExp): Promise<void> {
     return this.#until(() => pattern.test(this.output), pattern)
+  }
+
+  /** What is seen of `output`, for programs that write line by line. */
+  get screen(): Screen {
+    return screenAfter(this.output, this.#columns)
+  }
+
+  /** Resolves when the rows that are seen, joined by newlines, match. @throws when the program ends before */
+  untilSeen(pattern: RegExp): Promise<void> {
+    return this.#until(() => pattern.test(this.screen.rows.join('\n')), pattern)
   }
 
   async #until(condition: () => boolean, pattern: RegExp): Promise<void> {
