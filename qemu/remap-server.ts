@@ -27,8 +27,8 @@ export interface RemapServerOptions {
 
 /** The one line on standard output. */
 const URI_LINE = /^nbds?(\+unix)?:/
-/** In the log. */
-const STANDS_BY = /standing by for/
+/** In the log. When there is nobody to stand by for, it serves at once. */
+const STANDS_BY = /standing by for|^nbds?(\+unix)?:/m
 
 export class RemapServer {
   readonly process: DaemonProcess
