@@ -4,7 +4,7 @@ import { text } from 'node:stream/consumers'
 import type { QmpClient } from '../qmp/client.js'
 import type { QmpEvent } from '../qmp/message.js'
 import type { ListRange, ParseOptions } from '../util/lists/list.js'
-import { messageOf } from '../util/errors.js'
+import { fileProblem } from '../util/errors.js'
 import { withServer } from './ask.js'
 
 /** Ranges of one message: with all their members they stay well below its limit of 1 MiB. */
@@ -19,7 +19,7 @@ export async function readList(from: string, options: ParseOptions): Promise<rea
     return parseList(content, options)
   } catch (error) {
     const separator = error instanceof ListError ? ', ' : ': '
-    throw new Error(`${nameOf(from)}${separator}${messageOf(error)}`, { cause: error })
+    throw new Error(`${nameOf(from)}${separator}${fileProblem(error)}`, { cause: error })
   }
 }
 

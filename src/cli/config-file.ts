@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import { CommanderError, InvalidArgumentError, type Option } from 'commander'
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, type Node, type Pair } from 'yaml'
-import { messageOf, UsageError } from '../util/errors.js'
+import { fileProblem, UsageError } from '../util/errors.js'
 
 const CONFIG_BYTES_MAX = 65_536
 
@@ -30,7 +30,10 @@ export class ConfigFile {
       if (Buffer.byteLength(text) > CONFIG_BYTES_MAX) throw new Error(`it has more than ${CONFIG_BYTES_MAX} bytes`)
       return text
     } catch (error) {
-      throw new UsageError(`the configuration ${this.path} cannot be read: ${messageOf(error)}`, { cause: error })
+      throw new UsageError(
+        `the configuration ${this.path} cannot be read: ${fileProblem(error)} (--config takes a file with lines of the form "main: /dev/sdb")`,
+        { cause: error },
+      )
     }
   }
 

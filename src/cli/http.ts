@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { InvalidArgumentError, Option, type Command } from 'commander'
-import { messageOf, UsageError } from '../util/errors.js'
+import { fileProblem, UsageError } from '../util/errors.js'
 import { isLoopback, parseHostPort, type HostPort } from './options.js'
 
 export interface HttpCommandOptions {
@@ -89,7 +89,7 @@ function contentOf(path: string): string {
     mode = statSync(path).mode
     content = readFileSync(path, 'utf8')
   } catch (error) {
-    throw new UsageError(`the token cannot be read: ${messageOf(error)}`)
+    throw new UsageError(`the token in ${path} cannot be read: ${fileProblem(error)}`, { cause: error })
   }
   if ((mode & OTHERS) !== 0) throw new UsageError(`every user of this machine can read the token: chmod o= ${path}`)
   return content

@@ -93,7 +93,8 @@ const lines = (texts: readonly string[]): string => texts.map((text) => `  ${tex
 const STATES: Readonly<Record<ScannedPair['state'], string>> = {
   clean: 'stopped in good order',
   'in-use': 'in use by a running server',
-  'not-clean': 'not stopped in good order: its server died, or runs where it cannot be seen from here',
+  'not-clean':
+    'no clean stop since the last change: its server died, or runs where it cannot be seen from here, or it was imported and not started yet',
   wrong: 'cannot be started',
 }
 

@@ -29,7 +29,7 @@ export interface FoundMain {
   readonly by: 'recognised' | 'fingerprint'
 }
 
-/** `not-clean`: the last server died, or one is running where this machine cannot see it. */
+/** `not-clean`: the last server died, or one is running where this machine cannot see it, or none has run since an import. */
 export type PairState = 'clean' | 'in-use' | 'not-clean' | 'wrong'
 
 export interface ScannedPair {

@@ -7,7 +7,7 @@
  *   64   ranges, each with 24 bytes of its own and then the bytes of the spare
  */
 import { open, type FileHandle } from 'node:fs/promises'
-import { messageOf } from '../util/errors.js'
+import { fileProblem } from '../util/errors.js'
 import { crc32c } from '../util/crc32c.js'
 
 export const FILE_VERSION = 1
@@ -140,7 +140,7 @@ export async function writeMetadataFile(path: string, { contents, ...head }: New
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === undefined) throw error
-    const reason = code === 'EEXIST' ? 'there is such a file already, and none is overwritten' : messageOf(error)
+    const reason = code === 'EEXIST' ? 'there is such a file already, and none is overwritten' : fileProblem(error)
     throw new MetadataFileError(`${path} cannot be written: ${reason}`, { cause: error })
   } finally {
     await file?.close()
@@ -173,7 +173,7 @@ export class MetadataFile {
       return opened
     } catch (error) {
       await file?.close()
-      throw new MetadataFileError(`${path} cannot be used: ${messageOf(error)}`, { cause: error })
+      throw new MetadataFileError(`${path} cannot be used: ${fileProblem(error)}`, { cause: error })
     }
   }
 

@@ -12,3 +12,16 @@ export class UsageError extends Error {
 
 /** The message of anything that was thrown. */
 export const messageOf = (thrown: unknown): string => (thrown instanceof Error ? thrown.message : String(thrown))
+
+const FILE_PROBLEMS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'there is no such file: a part of its path is no folder',
+  EISDIR: 'it is a folder, not a file',
+  EACCES: 'permission denied',
+  EROFS: 'the file system is read-only',
+  ENOSPC: 'there is no space left',
+}
+
+/** Why a file could not be used, in a sentence for people; of what is no error of a file system call, its message. */
+export const fileProblem = (thrown: unknown): string =>
+  FILE_PROBLEMS[(thrown as NodeJS.ErrnoException | null)?.code ?? ''] ?? messageOf(thrown)

@@ -76,7 +76,7 @@ void t.test('lists are remapped all or not at all, from a file or from standard 
     ...['add', '--from', list('0 auto 8\n\n80 auto many\n'), ...control],
   ])
   await fails(t, 1, /there is nothing to do/, ['add', '--from', list('# nothing\n'), ...control])
-  await fails(t, 1, /ENOENT/, ['add', '--from', join(pair.folder, 'nothing'), ...control])
+  await fails(t, 1, /nothing: there is no such file$/, ['add', '--from', join(pair.folder, 'nothing'), ...control])
   t.equal(
     await says('add', '--from', list('0 auto 8\n80 auto 8\n'), '--skip-remapped'),
     '1 blocks remapped, 1 left as they were\n',

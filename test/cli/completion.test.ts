@@ -1,9 +1,10 @@
-/** The completion scripts in real shells. bash is everywhere; fish and zsh are asked where they are installed. */
+/** The completion scripts in real shells. */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { cli, fails, newFolder } from '../support/cli.js'
+import { requireTool } from '../support/tools.js'
 
 interface Case {
   /** The last word is the one to complete. */
@@ -38,9 +39,8 @@ async function scriptFor(t: Test, shell: string): Promise<{ folder: string; scri
   return { folder, script }
 }
 
-const isInstalled = (shell: string): boolean => spawnSync(shell, ['--version']).status === 0
-
 function runShell(t: Test, folder: string, shell: string, ...args: string[]): string[] {
+  requireTool(shell)
   const { stdout, stderr } = spawnSync(shell, args, { cwd: folder, encoding: 'utf8' })
   t.equal(stderr, '')
   return stdout.split('\n').filter((line) => line !== '')
@@ -58,7 +58,7 @@ $(complete -p nbd-remap | sed 's/.*-F \\([^ ]*\\) .*/\\1/') && printf '%s\\n' "\
   t.same(split, ['eio'], '--on-timeout=e, as bash splits it')
 })
 
-void t.test('fish completes commands, options, choices and files', { skip: !isInstalled('fish') }, async (t) => {
+void t.test('fish completes commands, options, choices and files', async (t) => {
   const { folder, script } = await scriptFor(t, 'fish')
   for (const { line, candidates } of CASES) {
     const program = `source $argv[1]; complete -C "nbd-remap ${line.join(' ')}"`
@@ -68,7 +68,7 @@ void t.test('fish completes commands, options, choices and files', { skip: !isIn
   }
 })
 
-void t.test('zsh takes its script', { skip: !isInstalled('zsh') }, async (t) => {
+void t.test('zsh takes its script', async (t) => {
   const { folder, script } = await scriptFor(t, 'zsh')
   const program = 'autoload -U compinit; compinit -D -u; source $1; print $_comps[nbd-remap]'
   t.same(runShell(t, folder, 'zsh', '-f', '-c', program, 'zsh', script), ['_nbd_remap'])

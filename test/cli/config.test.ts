@@ -78,7 +78,12 @@ void t.test('a file that cannot be used is wrong usage, and touches nothing', as
     writeFileSync(config, text)
     await fails(t, 2, sentence, ['serve', '--config', config], [main, spare])
   }
-  await fails(t, 2, /cannot be read: ENOENT/, ['serve', '--config', join(folder, 'none.conf')])
+  await fails(t, 2, /none\.conf cannot be read: there is no such file \(--config takes a file/, [
+    'serve',
+    '--config',
+    join(folder, 'none.conf'),
+  ])
+  await fails(t, 2, /cannot be read: it is a folder, not a file/, ['serve', '--config', folder])
 })
 
 interface Reloaded {

@@ -115,6 +115,11 @@ void t.test('export, and import after everything was overwritten', async (t) => 
   )
   t.match(JSON.parse(back.stdout), { newerSlots: 0, objections: [] })
   t.equal((await cli(t, 'verify', '--spare', pair.spare)).code, 0)
+  const found = await cli(t, 'scan', pair.main, pair.spare)
+  t.match(found, {
+    code: 0,
+    stdout: /^pair: no clean stop since the last change: .* or it was imported and not started yet$/m,
+  })
   const server = await Serve.start(t, pair, [])
   t.match(await server.ask('query-remaps'), { total: 1 })
   await server.ask('remap-add', { 'main-sector': 1600, sectors: 8 })

@@ -15,6 +15,7 @@ import { statusSchema } from '../../src/cli/manual/status-schema.js'
 import { loadProgram } from '../../src/cli/program.js'
 import { serveCommand } from '../../src/cli/serve.js'
 import { namesIn, ROOT } from '../support/documents.js'
+import { requireTool } from '../support/tools.js'
 
 const program = referenceOf(await loadProgram())
 const pages = manPages(program, '1.2.3')
@@ -88,11 +89,7 @@ void t.test('there is a man page of the program and of each command, with all it
 })
 
 void t.test('groff renders the man pages without a warning, and nothing of the text is lost', (t) => {
-  if (spawnSync('groff', ['--version']).status !== 0) {
-    t.pass('groff is not installed', { skip: 'needs the Debian package groff-base' })
-    t.end()
-    return
-  }
+  requireTool('groff')
   const folder = mkdtempSync(join(tmpdir(), 'nbdr-man-'))
   t.teardown(() => {
     rmSync(folder, { recursive: true })

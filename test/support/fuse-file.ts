@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { DaemonProcess } from '../../qemu/process.js'
+import { requireTool } from './tools.js'
 
 /** Options of a test: without the kernel's part of FUSE it is skipped. The programs come from Debian packages. */
 export function needsFuse(): { readonly skip?: string } {
@@ -12,17 +13,6 @@ export function needsFuse(): { readonly skip?: string } {
     return {}
   } catch {
     return { skip: 'this machine has no /dev/fuse, or not for us' }
-  }
-}
-
-function requirePrograms(): void {
-  for (const [program, debianPackage] of [
-    ['nbdfuse', 'libnbd-bin'],
-    ['fusermount3', 'fuse3'],
-  ] as const) {
-    if (spawnSync(program, ['--version']).status !== 0) {
-      throw new Error(`${program} is missing: install the Debian package ${debianPackage}`)
-    }
   }
 }
 
@@ -38,7 +28,7 @@ export class FuseFile {
 
   /** 32 MiB of zeros in the folder `mount`, which is made. */
   static async start(t: Test, mount: string): Promise<FuseFile> {
-    requirePrograms()
+    for (const program of ['nbdfuse', 'fusermount3']) requireTool(program)
     const path = join(mount, 'main.img')
     mkdirSync(mount)
     const process = await DaemonProcess.start({

@@ -1,15 +1,28 @@
 /** Real clients as child processes. A tool that is not installed fails the test with the Debian package that has it. */
 
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 
 const PACKAGES: Readonly<Record<string, string>> = {
   fio: 'fio',
+  fish: 'fish',
+  fusermount3: 'fuse3',
+  groff: 'groff-base',
   openssl: 'openssl',
   nbdcopy: 'libnbd-bin',
+  nbdfuse: 'libnbd-bin',
   nbdinfo: 'libnbd-bin',
   '/usr/bin/python3': 'python3-libnbd',
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
+  'systemd-analyze': 'systemd',
+  zsh: 'zsh',
+}
+
+const isNeeded = (command: string): string => `${command} is needed: apt-get install ${PACKAGES[command] ?? command}`
+
+/** @throws Error with the Debian package to install */
+export function requireTool(command: string): void {
+  if (spawnSync(command, ['--version']).error) throw new Error(isNeeded(command))
 }
 
 export interface Outcome {
@@ -25,7 +38,7 @@ export function run(command: string, ...args: string[]): Promise<Outcome> {
     child.stdout.on('data', (data: Buffer) => (stdout += data.toString()))
     child.stderr.on('data', (data: Buffer) => (stderr += data.toString()))
     child.once('error', (error) => {
-      reject(new Error(`${command} is needed: apt-get install ${PACKAGES[command] ?? command}`, { cause: error }))
+      reject(new Error(isNeeded(command), { cause: error }))
     })
     child.once('close', (status) => {
       resolve({ status, stdout, stderr })

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { text as textOf } from 'node:stream/consumers'
 import { resolveLocation } from '../../device/location.js'
-import { messageOf, UsageError } from '../../util/errors.js'
+import { fileProblem, UsageError } from '../../util/errors.js'
 import { EXIT } from '../exit.js'
 import { startInBackground } from './background.js'
 import { devicePaths } from './runtime-directory.js'
@@ -18,7 +18,7 @@ export async function readTable(file: string | undefined, line: string | undefin
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {
-    throw new UsageError(`cannot read the table: ${messageOf(error)}`)
+    throw new UsageError(`the table in ${file} cannot be read: ${fileProblem(error)}`, { cause: error })
   }
 }
 
