@@ -85,6 +85,31 @@ void t.test('messages that cannot be carried out say why, and change nothing', a
   t.equal(await devices.dmsetupOk('message', 'disk', '0', 'remove_remap 1000'), 'Removed remap: 1000 (length 100)\n')
 })
 
+void t.test('with --supervise the device is there again when its server dies, and remove ends all of it', async (t) => {
+  const devices = Devices.open(t)
+  const pair = newPair(t)
+  const uri = (await devices.dmsetupOk('create', 'disk', '--supervise', '--table', tableOf(pair))).trim()
+  const client = await NbdClient.connect(uri)
+  await client.write(512, [Buffer.alloc(512, 7)])
+  const pid = await devices.pid('disk')
+  process.kill(pid, 'SIGKILL')
+  await client.lost
+  const next = await NbdClient.connect(uri, { connectTimeoutMs: 120_000 })
+  const content = Buffer.alloc(512)
+  await next.read(512, content)
+  t.same(content, Buffer.alloc(512, 7))
+  await next.disconnect()
+  t.not(await devices.pid('disk'), pid)
+  t.match(await devices.dmsetupOk('info', 'disk'), /^State: +ACTIVE$/m)
+  await devices.dmsetupOk('remove', '--force', 'disk')
+  t.equal(await devices.dmsetupOk('ls'), 'No devices found\n')
+  t.match(
+    await devices.dmsetupOk('create', 'disk', '--table', tableOf(pair)),
+    /^nbd/,
+    'the name and the disks are free',
+  )
+})
+
 void t.test('a table that cannot be used is refused before anything is written', async (t) => {
   const devices = Devices.open(t)
   const pair = newPair(t)

@@ -8,7 +8,10 @@ import { NbdClient } from '../../src/nbd/client.js'
 import { QmpClient } from '../../src/qmp/client.js'
 import { MiB } from '../../src/util/units.js'
 import { assertIntact, Bench, PROGRAM } from '../support/bench.js'
+import { MANY_PROCESSES_TIMEOUT_MS } from '../support/cli.js'
 import { run } from '../support/tools.js'
+
+t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
 async function serve(t: Test): Promise<{ bench: Bench; server: RemapServer }> {
   const bench = await Bench.open(t, { main: 8 * MiB, spare: 16 * MiB })
@@ -16,17 +19,21 @@ async function serve(t: Test): Promise<{ bench: Bench; server: RemapServer }> {
   return { bench, server: await bench.startServer({ main, spare, args: ['--create'] }) }
 }
 
+/** On a busy machine the next worker takes its time, but a connection that is lost is never answered. */
+const connectTo = (server: RemapServer): Promise<NbdClient> =>
+  NbdClient.connect(server.uri, { connectTimeoutMs: 120_000 })
+
 /** Resolves when the worker's connections are closed, which is before the supervisor can know that it died. */
 const gone = (client: NbdClient): Promise<Error> => client.lost
 
 void t.test('a connection handed to a worker that dies goes to the next one', async (t) => {
   const { server } = await serve(t)
-  const first = await NbdClient.connect(server.uri)
+  const first = await connectTo(server)
   await first.write(0, [Buffer.alloc(512, 'before')])
   const pid = await server.workerPid()
   // A worker that stands still is handed connections and cannot take them.
   process.kill(pid, 'SIGSTOP')
-  const clients = Array.from({ length: 5 }, () => NbdClient.connect(server.uri))
+  const clients = Array.from({ length: 5 }, () => connectTo(server))
   // The supervisor is single-threaded: once it has accepted this last one, it has handed over all before.
   await accepted(server)
   process.kill(pid, 'SIGKILL')
@@ -49,12 +56,12 @@ async function accepted(server: RemapServer): Promise<void> {
 void t.test('a client that reconnects at once is served, again and again', async (t) => {
   const { bench, server } = await serve(t)
   for (let round = 0; round < 4; round++) {
-    const client = await NbdClient.connect(server.uri)
+    const client = await connectTo(server)
     const content = Buffer.alloc(512, `round ${round}`)
     await client.write(round * 512, [content])
     process.kill(await server.workerPid(), 'SIGKILL')
     await gone(client)
-    const next = await NbdClient.connect(server.uri)
+    const next = await connectTo(server)
     const found = Buffer.alloc(512)
     await next.read(round * 512, found)
     t.same(found, content, `round ${round}`)
@@ -87,7 +94,7 @@ print('all')`
 
 void t.test('a worker whose supervisor dies stops in good order', async (t) => {
   const { bench, server } = await serve(t)
-  const client = await NbdClient.connect(server.uri)
+  const client = await connectTo(server)
   await client.write(0, [Buffer.alloc(4096, 1)])
   const control = await QmpClient.connect(server.controlPath)
   const closed = control.closed
@@ -122,7 +129,7 @@ void t.test('a second server on the same pair is refused, and the first one goes
   )
   t.equal(status, 3)
   t.match(stderr, /is in use by another process/)
-  const client = await NbdClient.connect(server.uri)
+  const client = await connectTo(server)
   await client.write(0, [Buffer.alloc(512, 1)])
   await client.disconnect()
 })

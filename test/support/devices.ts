@@ -3,7 +3,7 @@
  * the background, so a guard ends them when the test process dies, however it dies: its standard input is closed then.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
@@ -81,7 +81,7 @@ export class Devices {
   async kill(name: string): Promise<void> {
     const pid = await this.pid(name).catch(() => undefined)
     if (pid === undefined) return
-    process.kill(pid, 'SIGKILL')
+    process.kill(-groupOf(pid), 'SIGKILL')
     await run('flock', '--exclusive', this.path(name, 'lock'), 'true')
   }
 
@@ -93,3 +93,11 @@ export class Devices {
     }
   }
 }
+
+/** That of the server, or of its supervisor: each device has one. The name before it may hold anything but is in brackets. */
+const groupOf = (pid: number): number =>
+  Number(
+    readFileSync(`/proc/${pid}/stat`, 'utf8')
+      .replace(/^.*\) /s, '')
+      .split(' ')[2],
+  )

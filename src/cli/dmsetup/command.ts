@@ -26,6 +26,12 @@ const withUdevOptions = (command: Command): Command =>
 
 const example = (text: string): string => `\nExample:\n  ${text}`
 
+interface CreateOptions {
+  readonly table?: string
+  readonly readonly?: boolean
+  readonly supervise?: boolean
+}
+
 const create = (): Command =>
   withUdevOptions(
     new Command('create')
@@ -33,7 +39,8 @@ const create = (): Command =>
       .argument('<name>', 'of the device')
       .argument('[table-file]', 'the table; from standard input if absent')
       .option('--table <line>', '0 SECTORS dm-remap-v4 MAIN SPARE [block_size BYTES]')
-      .option('-r, --readonly', 'serve it read-only'),
+      .option('-r, --readonly', 'serve it read-only')
+      .option('--supervise', 'a parent starts the server again when it dies, and clients that reconnect go on'),
   )
     .addHelpText(
       'after',
@@ -44,9 +51,9 @@ Exit codes: 0 created, 1 failed, or there is such a device already, 2 wrong usag
 in use, or is not the disk it should be).
 ${example('nbd-remap dmsetup create disk --table "0 1024000 dm-remap-v4 /dev/sdb /dev/sdc"')}`,
     )
-    .action(async (name: string, file: string | undefined, options: { table?: string; readonly?: boolean }) => {
+    .action(async (name: string, file: string | undefined, { table, ...how }: CreateOptions) => {
       const { createDevice, readTable } = await import('./create.js')
-      await createDevice(name, await readTable(file, options.table), options.readonly ?? false)
+      await createDevice(name, await readTable(file, table), how)
     })
 
 const remove = (): Command =>

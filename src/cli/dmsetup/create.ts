@@ -22,13 +22,20 @@ export async function readTable(file: string | undefined, line: string | undefin
   }
 }
 
+export interface HowToServe {
+  readonly readonly?: boolean
+  /** See `serve --supervise`. */
+  readonly supervise?: boolean
+}
+
 /** @throws Error when there is such a device; what the server failed with is printed, and is the exit code */
-export async function createDevice(name: string, table: string, isReadOnly: boolean): Promise<void> {
+export async function createDevice(name: string, table: string, { readonly, supervise }: HowToServe): Promise<void> {
   const paths = devicePaths(name)
   const { main, spare, sectors, blockSize } = parseTable(table)
   const started = await startInBackground(paths, [
     ...['--main', resolveLocation(main), '--spare', resolveLocation(spare), '--sectors', String(sectors)],
-    ...(isReadOnly ? ['--read-only'] : ['--create', '--block-size', String(blockSize)]),
+    ...(readonly ? ['--read-only'] : ['--create', '--block-size', String(blockSize)]),
+    ...(supervise ? ['--supervise'] : []),
   ])
   if ('uri' in started) {
     process.stdout.write(`${started.uri}\n`)
