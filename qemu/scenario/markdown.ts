@@ -1,4 +1,5 @@
 /** The tables of docs/SCENARIOS.md, from the table that reads the files. */
+import { builtInScenarios } from './built-in.js'
 import { checks, control, measure } from './format-checks.js'
 import { assertion, matcher } from './format-observe.js'
 import { disk, drive, machine, server } from './format-stage.js'
@@ -10,6 +11,7 @@ const BEGINS = (name: string): string => `<!-- ${name}: written by npm run docs 
 const ENDS = (name: string): string => `<!-- end of ${name} -->`
 
 const TABLES: Readonly<Record<string, () => string>> = {
+  'built-in': builtIn,
   scenario: () => members(scenarioShape.schema),
   disk: () => members(disk.schema),
   server: () => members(server.schema),
@@ -32,6 +34,15 @@ export function withScenarioTables(text: string): string {
       throw new Error(`docs/SCENARIOS.md has no marks for the table '${name}'`)
     return `${head}${BEGINS(name)}\n${table()}\n${ENDS(name)}${tail}`
   }, text)
+}
+
+function builtIn(): string {
+  const body = builtInScenarios().map(({ name, scenario }) => [
+    `[${name}](../qemu/scenarios/${name}.yaml)`,
+    scenario.title,
+    scenario.control?.title ?? '',
+  ])
+  return rows(['scenario', 'what it shows', 'its control run'], body)
 }
 
 function steps(): string {
