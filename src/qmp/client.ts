@@ -14,6 +14,7 @@ import {
   formatRawCommand,
   parseServerMessage,
   type JsonObject,
+  type QmpEvent,
   type QmpGreeting,
   type ServerMessage,
 } from './message.js'
@@ -33,8 +34,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal
   /** Ask for out-of-band execution if the server offers it. */
   readonly oob?: boolean
-  /** Called with each event as the text that it came as, before the queues have it. */
-  readonly onEventText?: (text: string) => void
+  /** Called with each event, and the text that it came as, before the queues have it. */
+  readonly onEvent?: (event: QmpEvent, text: string) => void
 }
 
 export interface ExecuteOptions {
@@ -69,17 +70,17 @@ export class QmpClient {
   readonly #splitter = new JsonSplitter({ messageBytesMax: GREETING_BYTES_MAX, depthMax: REPLY_DEPTH_MAX })
   readonly #pending = new Map<number, Pending>()
   readonly #queues = new Set<EventQueue>()
-  readonly #onEventText: ((text: string) => void) | undefined
+  readonly #onEvent: ConnectOptions['onEvent']
   #greeting: QmpGreeting | undefined
   #onGreeting: Pending | undefined
   #nextId = 1
   #end: QmpConnectionError | undefined
   #closing = false
 
-  private constructor(socket: QmpConnection, where: string, onEventText: ConnectOptions['onEventText']) {
+  private constructor(socket: QmpConnection, where: string, onEvent: ConnectOptions['onEvent']) {
     this.#socket = socket
     this.#where = where
-    this.#onEventText = onEventText
+    this.#onEvent = onEvent
     let reason: Error | undefined
     socket.on('data', (chunk: Buffer) => {
       this.#receive(chunk)
@@ -117,9 +118,9 @@ export class QmpClient {
    * @param name of the server, for messages
    */
   static async attach(socket: QmpConnection, name: string, options: ConnectOptions = {}): Promise<QmpClient> {
-    const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal, oob = false, onEventText } = options
+    const { connectTimeoutMs = CONNECT_TIMEOUT_MS, signal, oob = false, onEvent } = options
     const deadline = performance.now() + connectTimeoutMs
-    const client = new QmpClient(socket, name, onEventText)
+    const client = new QmpClient(socket, name, onEvent)
     const onAbort = (): void => {
       client.#fail(new QmpConnectionError(`connecting to ${client.#where} was aborted`, { cause: signal?.reason }))
     }
@@ -278,7 +279,7 @@ export class QmpClient {
         this.#onGreeting?.resolve(message.greeting)
         return
       case 'event':
-        this.#onEventText?.(text)
+        this.#onEvent?.(message.event, text)
         for (const queue of this.#queues) queue.offer(message.event)
         return
       case 'return': {

@@ -34,6 +34,11 @@ export class QmpConnectionError extends QmpError {
   override name = 'QmpConnectionError'
 }
 
+/** There is no connection at present: the command was not sent. */
+export class QmpDisconnectedError extends QmpConnectionError {
+  override name = 'QmpDisconnectedError'
+}
+
 /** The peer sent something that is not QMP; the connection is closed. */
 export class QmpProtocolError extends QmpConnectionError {
   override name = 'QmpProtocolError'

@@ -111,7 +111,12 @@ export class EventQueue implements AsyncIterable<QmpEvent> {
 
   /** For the client: offers an event that has arrived. */
   offer(event: QmpEvent): void {
-    if (this.#end !== undefined || !this.#filter(event)) return
+    if (this.#filter(event)) this.mark(event)
+  }
+
+  /** For the client: as `offer`, whatever the filter says. */
+  mark(event: QmpEvent): void {
+    if (this.#end !== undefined) return
     const [waiter] = this.#waiters
     if (waiter !== undefined) {
       waiter.resolve(event)

@@ -10,6 +10,7 @@ export {
 export {
   QmpCommandError,
   QmpConnectionError,
+  QmpDisconnectedError,
   QmpError,
   QmpJobError,
   QmpProtocolError,
@@ -56,6 +57,8 @@ export {
   type SchemaMember,
   type SchemaType,
 } from './schema-model.js'
+export { ReconnectingQmpClient, type ReconnectOptions } from './reconnecting-client.js'
+export { BACK_OFF, type BackOff } from './back-off.js'
 export { Recording, type Direction } from './share/recording.js'
 export { QmpShare, SHARE_LIMITS, type ShareLimits, type ShareOptions } from './share/share.js'
 export { loadSchema, schemaCacheDirectory, SCHEMAS_CACHED_MAX, type LoadSchemaOptions } from './schema-cache.js'

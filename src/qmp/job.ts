@@ -8,7 +8,7 @@
 import { randomUUID } from 'node:crypto'
 import { QmpConnectionError, QmpError, QmpJobError } from './error.js'
 import type { EventQueue } from './events.js'
-import { EVENTS_DROPPED, isObject, type JsonObject } from './message.js'
+import { CONNECTION_LOST, CONNECTION_RESTORED, EVENTS_DROPPED, isObject, type JsonObject } from './message.js'
 import type { QmpPeer } from './peer.js'
 
 /** QEMU's `JobStatus`. `ready`: a mirror or an active commit has caught up; `concluded`: done or failed, and still there. */
@@ -158,9 +158,13 @@ export class QmpJob {
 
   /** What the next event says; where events are missing, what QEMU says when asked. */
   async #nextStatus(): Promise<JobStatus> {
-    const { event, data } = await this.#queue.next()
-    const told = event === EVENTS_DROPPED ? (await this.#query())['status'] : data['status']
-    return told as JobStatus
+    for (;;) {
+      const { event, data } = await this.#queue.next()
+      // A client that connects again says when: until then nobody can be asked.
+      if (event === CONNECTION_LOST) continue
+      const isTold = event !== EVENTS_DROPPED && event !== CONNECTION_RESTORED
+      return (isTold ? data : await this.#query())['status'] as JobStatus
+    }
   }
 
   async #note(status: JobStatus): Promise<void> {

@@ -5,13 +5,11 @@
  * Every client gets every event. What the server knows by connection (file descriptors) is not to be had through a share.
  */
 
-import { setTimeout as pause } from 'node:timers/promises'
-import { messageOf } from '../../util/errors.js'
 import { silentLog, type Log } from '../../util/log.js'
-import { BACK_OFF, backOffMs, type BackOff } from '../back-off.js'
-import { QmpClient, type RawCommand } from '../client.js'
+import type { BackOff } from '../back-off.js'
+import type { RawCommand } from '../client.js'
 import type { QmpConnection } from '../connection.js'
-import { QmpConnectionError, QmpReplyError, type QmpError } from '../error.js'
+import { QmpReplyError, type QmpConnectionError, type QmpError } from '../error.js'
 import {
   CONNECTION_LOST,
   CONNECTION_RESTORED,
@@ -22,6 +20,7 @@ import {
   type JsonObject,
   type QmpGreeting,
 } from '../message.js'
+import { StandingConnection } from '../standing-connection.js'
 import { formatAddress, type QmpAddress } from '../transport.js'
 import type { Recording } from './recording.js'
 import { ShareClient, type ShareClientLimits, type ShareHost } from './share-client.js'
@@ -60,38 +59,55 @@ interface Turn {
 export class QmpShare implements ShareHost {
   /** Resolves when there will be no server any more: with the reason, or undefined after `close()`. Never rejects. */
   readonly closed: Promise<QmpConnectionError | undefined>
-  readonly #options: ShareOptions
+  readonly #connection: StandingConnection
   readonly #where: string
   readonly #limits: ShareLimits
+  readonly #recording: Recording | undefined
   readonly #log: Log
   readonly #clients = new Set<ShareClient>()
-  readonly #stop = new AbortController()
   readonly #turns: Turn[] = []
   #isTaken = false
-  #nextClientId = 1
   #wasLost = false
-  #server: QmpClient | undefined
-  #connected = deferred<QmpGreeting>()
-  #resolveClosed: (reason: QmpConnectionError | undefined) => void = () => undefined
+  #nextClientId = 1
 
-  constructor(options: ShareOptions) {
-    this.#options = options
-    this.#where = formatAddress(options.address)
-    this.#limits = { ...SHARE_LIMITS, ...options.limits }
-    this.#log = options.log ?? silentLog
-    this.closed = new Promise((resolve) => {
-      this.#resolveClosed = resolve
+  constructor({ address, reconnect = false, backOff, limits, recording, log = silentLog }: ShareOptions) {
+    this.#where = formatAddress(address)
+    this.#limits = { ...SHARE_LIMITS, ...limits }
+    this.#recording = recording
+    this.#log = log
+    this.#connection = new StandingConnection({
+      address,
+      reconnect,
+      backOff,
+      oob: true,
+      onEvent: (_, text) => {
+        this.#broadcast(text)
+      },
+      onConnected: ({ greeting: { version } }) => {
+        if (this.#wasLost) this.#emit(CONNECTION_RESTORED, { version })
+      },
+      onLost: ({ message }) => {
+        this.#wasLost = true
+        log.warn(`${message}; connecting again`)
+        this.#emit(CONNECTION_LOST, { reason: message })
+      },
+      onFailure: ({ message }) => {
+        if (reconnect) log.warn(`${message}; trying again`)
+      },
     })
-    void this.#stayConnected()
+    this.closed = this.#connection.closed.then((reason) => {
+      for (const client of this.#clients) client.close(CLOSE_GRACE_MS)
+      return reason
+    })
   }
 
   /** Resolves with the greeting of the server when it is connected; clients that come before wait for it. */
   get connected(): Promise<QmpGreeting> {
-    return this.#connected.promise
+    return this.#connection.connected
   }
 
   get capabilities(): readonly string[] {
-    return this.#server?.greeting.capabilities ?? []
+    return this.#connection.client?.greeting.capabilities ?? []
   }
 
   get clientCount(): number {
@@ -103,8 +119,8 @@ export class QmpShare implements ShareHost {
    * @param mayBePage it comes over TCP, where a web page can pretend to be a client: whoever does not begin with JSON is left
    */
   accept(socket: QmpConnection, { mayBePage = false }: { readonly mayBePage?: boolean } = {}): void {
-    if (this.#stop.signal.aborted || this.#clients.size >= this.#limits.clientsMax) {
-      const reason = this.#stop.signal.aborted
+    if (this.#connection.isClosed || this.#clients.size >= this.#limits.clientsMax) {
+      const reason = this.#connection.isClosed
         ? 'shutting down'
         : `too many clients: ${this.#limits.clientsMax} is the limit`
       this.#log.warn(`a client was refused: ${reason}`)
@@ -120,7 +136,7 @@ export class QmpShare implements ShareHost {
       this.#log.debug(`client ${client.id} is gone`)
     })
     // Rejects for a broken invariant only, which nobody should catch.
-    void client.serve(this.#connected.promise.then(formatGreeting))
+    void client.serve(this.connected.then(formatGreeting))
   }
 
   relay(command: RawCommand, client: ShareClient, onReply: (text: string) => void): void {
@@ -133,13 +149,12 @@ export class QmpShare implements ShareHost {
   }
 
   record(direction: 'command' | 'reply', client: ShareClient, text: string): void {
-    this.#options.recording?.add(direction, client.id, text)
+    this.#recording?.add(direction, client.id, text)
   }
 
   /** Hangs up on the server and on all clients. */
   async close(): Promise<void> {
-    this.#stop.abort()
-    await this.#server?.close()
+    await this.#connection.close()
     await this.closed
   }
 
@@ -163,59 +178,14 @@ export class QmpShare implements ShareHost {
   }
 
   #send({ command }: Turn, onReply: (text: string) => void): void {
-    if (this.#server?.isOpen !== true) {
+    const { client: server } = this.#connection
+    if (server === undefined) {
       onReply(formatError(new QmpReplyError(`${this.#where} is not connected: the command was not sent`)))
       return
     }
-    this.#server.relay(command, (reply) => {
+    server.relay(command, (reply) => {
       onReply(typeof reply === 'string' ? reply : formatError(lostReply(command, reply)))
     })
-  }
-
-  async #stayConnected(): Promise<void> {
-    let reason: QmpConnectionError | undefined
-    let failures = 0
-    while (!this.#isStopping()) {
-      try {
-        reason = await this.#serveOnce()
-        failures = 0
-      } catch (error) {
-        reason = connectionErrorOf(error)
-        if (failures++ === 0 && this.#options.reconnect === true && !this.#isStopping())
-          this.#log.warn(`${reason.message}; trying again`)
-      }
-      if (this.#options.reconnect !== true) break
-      const waitMs = backOffMs(failures, this.#options.backOff ?? BACK_OFF)
-      await pause(waitMs, undefined, { signal: this.#stop.signal }).catch(() => undefined)
-    }
-    this.#end(this.#isStopping() ? undefined : reason)
-  }
-
-  /** @returns how the connection ended. @throws QmpError when there was none */
-  async #serveOnce(): Promise<QmpConnectionError | undefined> {
-    const server = await QmpClient.connect(this.#options.address, {
-      oob: true,
-      signal: this.#stop.signal,
-      onEventText: (text) => {
-        this.#broadcast(text)
-      },
-    })
-    this.#server = server
-    const { version } = server.greeting
-    if (this.#wasLost) this.#emit(CONNECTION_RESTORED, { version })
-    this.#connected.resolve(server.greeting)
-    const reason = await server.closed
-    this.#server = undefined
-    if (reason === undefined || this.#options.reconnect !== true) return reason
-    this.#connected = deferred()
-    this.#wasLost = true
-    this.#log.warn(`${reason.message}; connecting again`)
-    this.#emit(CONNECTION_LOST, { reason: reason.message })
-    return reason
-  }
-
-  #isStopping(): boolean {
-    return this.#stop.signal.aborted
   }
 
   #emit(event: string, data: JsonObject): void {
@@ -223,39 +193,11 @@ export class QmpShare implements ShareHost {
   }
 
   #broadcast(text: string): void {
-    this.#options.recording?.add('event', undefined, text)
+    this.#recording?.add('event', undefined, text)
     const line = Buffer.from(`${text.trimEnd()}\r\n`)
     for (const client of this.#clients) client.sendEvent(line)
   }
-
-  #end(reason: QmpConnectionError | undefined): void {
-    this.#stop.abort()
-    this.#connected.reject(reason ?? new QmpConnectionError(`${this.#where} is not shared any more`))
-    for (const client of this.#clients) client.close(CLOSE_GRACE_MS)
-    this.#resolveClosed(reason)
-  }
 }
-
-const connectionErrorOf = (error: unknown): QmpConnectionError =>
-  error instanceof QmpConnectionError ? error : new QmpConnectionError(messageOf(error), { cause: error })
 
 const lostReply = ({ name }: RawCommand, error: QmpError): QmpReplyError =>
   new QmpReplyError(`${error.message}: whether ${name} was carried out is not known`)
-
-interface Deferred<T> {
-  readonly promise: Promise<T>
-  resolve(value: T): void
-  reject(error: Error): void
-}
-
-/** A promise that may be rejected while nobody waits for it. */
-function deferred<T>(): Deferred<T> {
-  let resolve: (value: T) => void = () => undefined
-  let reject: (error: Error) => void = () => undefined
-  const promise = new Promise<T>((resolved, rejected) => {
-    resolve = resolved
-    reject = rejected
-  })
-  promise.catch(() => undefined)
-  return { promise, resolve, reject }
-}
