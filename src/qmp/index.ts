@@ -59,6 +59,8 @@ export {
 } from './schema-model.js'
 export { ReconnectingQmpClient, type ReconnectOptions } from './reconnecting-client.js'
 export { BACK_OFF, type BackOff } from './back-off.js'
+export type { QemuCommands } from './qemu-types.js'
+export { qemu, type CommandTypes, type TypedPeer } from './typed.js'
 export { Recording, type Direction } from './share/recording.js'
 export { QmpShare, SHARE_LIMITS, type ShareLimits, type ShareOptions } from './share/share.js'
 export { loadSchema, schemaCacheDirectory, SCHEMAS_CACHED_MAX, type LoadSchemaOptions } from './schema-cache.js'
