@@ -2,6 +2,8 @@
  * `FaultInjector`: bad sectors beneath an NBD export, switched while clients stay connected. A change puts a new blkdebug
  * node over the image, swaps it in beneath the raw node (which drains requests for a moment), and deletes the old one.
  *
+ * Its rules are single sectors; `sectorRules` of blkdebug.ts makes them of the vocabulary of docs/FAULTS.md.
+ *
  * The surprise: blkdebug forgets a rule that has fired its `times`, and nobody can ask it; so every change arms the rules
  * with `times` that are still in the set anew. And a request fails only if it CONTAINS the first byte of a bad sector.
  */

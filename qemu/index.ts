@@ -3,6 +3,7 @@
  * as scoped resources, and faults on demand.
  */
 
+export { beyondBlkdebug, BeyondBlkdebugError, sectorRules } from './blkdebug.js'
 export { BLKDEBUG_RULES_MAX, FaultInjector, type FaultRule } from './faults.js'
 export { Guest, GuestCommandError, GuestConnectionError, GuestTimeoutError, type GuestResult } from './guest.js'
 export { guestImage, GuestImageError, type GuestImage } from './guest-image.js'

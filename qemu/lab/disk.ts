@@ -3,10 +3,10 @@ import { copyFile, constants, mkdir, open, stat, truncate } from 'node:fs/promis
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
-import { operationsOf, parseSectors, parseWithin } from '../../src/faults/parse.js'
 import type { FaultRule as Rule } from '../../src/faults/vocabulary.js'
 import type { Random } from '../../src/util/random.js'
-import { sector, SECTOR_SIZE } from '../../src/util/units.js'
+import { SECTOR_SIZE } from '../../src/util/units.js'
+import { sectorRules } from '../blkdebug.js'
 import { FaultInjector, type FaultRule } from '../faults.js'
 import type { NbdSource } from '../machine.js'
 import type { DiskSettings } from '../scenario/format.js'
@@ -14,9 +14,6 @@ import type { Damage } from '../scenario/format-steps.js'
 import { StorageDaemon } from '../storage-daemon.js'
 import { follow, type EventLog } from './events.js'
 import { LabError } from './error.js'
-
-/** Of the guest's file system, and of the remapper. */
-const SECTORS_PER_BLOCK = 4096 / SECTOR_SIZE
 
 export class LabDisk {
   readonly name: string
@@ -88,7 +85,7 @@ export class LabDisk {
 
   /** @returns the rules that it came to */
   async fault(rule: Rule, random: Random): Promise<readonly FaultRule[]> {
-    const rules = faultRules(rule, (await stat(this.file)).size, random)
+    const rules = sectorRules(rule, (await stat(this.file)).size, random)
     await this.#injector.add(rules)
     this.#rules = this.#injector.rules
     return rules
@@ -162,51 +159,6 @@ async function makeImage(file: string, { size, image }: DiskSettings, folder: st
   else await (await open(file, 'w')).close()
   if (size !== undefined) await truncate(file, size)
 }
-
-/** blkdebug takes Linux errnos. */
-const ERRNOS: Readonly<Record<string, number>> = {
-  EPERM: 1,
-  EIO: 5,
-  ENOMEM: 12,
-  EINVAL: 22,
-  ENOSPC: 28,
-  ENOTSUP: 95,
-  ESHUTDOWN: 108,
-}
-
-/** The rules that a fault comes to. What is drawn depends on the seed and the size of the disk alone. */
-export function faultRules(rule: Rule, diskSize: number, random: Random): FaultRule[] {
-  const operations = operationsOf(rule)
-  const [reads, writes] = [operations.includes('read'), operations.includes('write')]
-  const times = rule.times === undefined ? {} : { times: rule.times }
-  const rest = {
-    operation: reads && writes ? 'both' : reads ? 'read' : 'write',
-    errno: ERRNOS[rule.errno ?? 'EIO'] ?? ERRNOS['EIO'] ?? 0,
-    ...times,
-  } as const
-  const sectors = faultSectors(rule, Math.floor(diskSize / SECTOR_SIZE), random)
-  return sectors === undefined ? [rest] : sectors.map((at) => ({ sector: sector(at), ...rest }))
-}
-
-/** Undefined: all of them. */
-function faultSectors(rule: Rule, diskSectors: number, random: Random): number[] | undefined {
-  const { sector: first, count = 1, sectors, within, 'cluster-sectors': perCluster = SECTORS_PER_BLOCK } = rule
-  if (first !== undefined) return upFrom(first, count)
-  if (sectors !== undefined) return parseSectors(sectors).flatMap(([from, end]) => upFrom(from, end - from))
-  const [start, end] = within === undefined ? [0, diskSectors] : parseWithin(within)
-  if (rule['random-sectors'] !== undefined)
-    return random.sample(rule['random-sectors'], end - start).map((n) => start + n)
-  if (rule.clusters === undefined) return undefined
-  const lowest = Math.ceil(start / perCluster)
-  const clusters = Math.floor(end / perCluster) - lowest
-  if (clusters < rule.clusters)
-    throw new LabError(`cannot draw ${rule.clusters} clusters from ${Math.max(0, clusters)}`)
-  const drawn = random.sample(rule.clusters, clusters).map((n) => (lowest + n) * perCluster)
-  // A request of a file system is whole blocks: it meets the first sector of one whenever it meets the block.
-  return perCluster === SECTORS_PER_BLOCK ? drawn : drawn.flatMap((at) => upFrom(at, perCluster))
-}
-
-const upFrom = (first: number, count: number): number[] => Array.from({ length: count }, (_, n) => first + n)
 
 async function sha256(file: string): Promise<string> {
   const hash = createHash('sha256')

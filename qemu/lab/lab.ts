@@ -8,6 +8,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { loadMaps } from '../../src/faults/fault-file.js'
 import { operationsOf } from '../../src/faults/parse.js'
 import { Random } from '../../src/util/random.js'
 import { UsageError } from '../../src/util/errors.js'
@@ -231,12 +232,13 @@ export class Lab {
     await this.#acting(async () => {
       const it = this.#process(on)
       if (it instanceof LabDisk) {
-        const rules = await it.fault(rule, this.draw(label))
+        const [read = rule] = await loadMaps([rule], this.#folder)
+        const rules = await it.fault(read, this.draw(label))
         this.timeline.mark('fault', `${on}: ${rules.length} sectors are bad for ${operationsOf(rule).join(', ')}`)
       } else if (it instanceof LabServer) {
         const seed = this.draw(label).uint32().toString(16)
         const map = rule['map-file'] === undefined ? {} : { 'map-file': path.resolve(this.#folder, rule['map-file']) }
-        await it.execute('inject-error', { seed, ...rule, ...map })
+        await it.execute('inject-error', { rules: [{ seed, ...rule, ...map }] })
         this.timeline.mark('fault', `${on}: ${JSON.stringify(rule)}`)
       } else throw new LabError(`faults can be put beneath a disk or into a server, and '${on}' is a machine`)
     })

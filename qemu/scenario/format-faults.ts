@@ -2,7 +2,7 @@
  * The step `fault`: a rule in the vocabulary of docs/FAULTS.md, and what it is put on. A disk behind a storage daemon takes it by
  * blkdebug, with or without nbd-remap above; a server by its built-in fault device, which can do all effects.
  */
-import { effectOf, FaultRuleError, operationsOf, parseFaultRule } from '../../src/faults/parse.js'
+import { FaultRuleError, parseFaultRule } from '../../src/faults/parse.js'
 import { FAULT_MEMBERS, type FaultRule } from '../../src/faults/vocabulary.js'
 import type { QmpMember } from '../../src/qmp/index.js'
 import { name } from './quantity.js'
@@ -40,26 +40,6 @@ function readRule(rule: unknown, at: Place): FaultRule {
     at.note({ path: [...at.path, ...member.split('.')], what: error.message, atKey: true })
     return {}
   }
-}
-
-/** What keeps a rule from being put beneath a disk by blkdebug. */
-export function beyondBlkdebug(rule: FaultRule): string | undefined {
-  if (effectOf(rule) !== 'error') return `the effect '${effectOf(rule)}'`
-  const members = [
-    'percent',
-    'map',
-    'map-file',
-    'after',
-    'probability',
-    'heals-on-write',
-    'grow',
-    'disk',
-    'index',
-  ] as const
-  const member = members.find((it) => rule[it] !== undefined)
-  if (member !== undefined) return `'${member}'`
-  const operation = operationsOf(rule).find((it) => it === 'trim' || it === 'flush')
-  return operation === undefined || rule.operations === undefined ? undefined : `the operation '${operation}'`
 }
 
 function faultSchema(): JsonSchema {

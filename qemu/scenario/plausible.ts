@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { SECTOR_SIZE } from '../../src/util/units.js'
 import { dataSize } from '../lab/guest-script.js'
-import { beyondBlkdebug } from './format-faults.js'
+import { beyondBlkdebug } from '../blkdebug.js'
 import type { MachineSettings, Scenario, ServerSettings, Step } from './format.js'
 import { kebab, type Path, type Problem } from './shape.js'
 
