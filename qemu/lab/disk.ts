@@ -83,6 +83,11 @@ export class LabDisk {
     if (this.#rules.length > 0) await this.#faults.set(this.#rules)
   }
 
+  /** What is bad now. */
+  get rules(): readonly FaultRule[] {
+    return this.#rules
+  }
+
   /** @returns the rules that it came to */
   async fault(rule: Rule, random: Random): Promise<readonly FaultRule[]> {
     const rules = sectorRules(rule, (await stat(this.file)).size, random)

@@ -2,6 +2,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { messageOf } from '../../src/util/errors.js'
 import { Guest, GuestConnectionError, type GuestResult, type GuestRunOptions } from '../guest.js'
 import { GuestCommandError } from '../guest.js'
 import type { GuestImage } from '../guest-image.js'
@@ -18,13 +19,14 @@ import { LabWorkload } from './workload.js'
 /** A workload runs until it is told to end; the guest's own limit is only there so that there is one. */
 const WORKLOAD_MAX_MS = 24 * 3_600_000
 const LAST_WORDS_MS = 1000
+const ANSWER_TIMEOUT_MS = 10_000
 
 export class LabMachine {
   readonly name: string
   readonly settings: MachineSettings
   readonly workloads = new Map<string, LabWorkload>()
   readonly directory: string
-  readonly #image: GuestImage
+  readonly #image: GuestImage | undefined
   readonly #drives: () => MachineDrive[]
   readonly #events: EventLog
   readonly #timeline: Timeline
@@ -32,6 +34,8 @@ export class LabMachine {
   #machine: Machine | undefined
   #guest: Guest | undefined
   #port: ReportPort | undefined
+  /** Why nothing can be asked of the guest any more. */
+  #asleep: string | undefined
 
   /** @param drives asked at each start */
   constructor(
@@ -39,7 +43,8 @@ export class LabMachine {
     settings: MachineSettings,
     options: {
       readonly directory: string
-      readonly image: GuestImage
+      /** Undefined: it is never started. */
+      readonly image: GuestImage | undefined
       readonly events: EventLog
       readonly timeline: Timeline
       readonly drives: () => MachineDrive[]
@@ -73,6 +78,7 @@ export class LabMachine {
     if (this.running) throw new LabError(`the machine '${this.name}' runs already`)
     await mkdir(this.directory, { recursive: true })
     const { memory, cpus, accelerator, args } = this.settings
+    if (this.#image === undefined) throw new LabError('there is no guest image')
     this.#machine = await Machine.start({
       directory: this.directory,
       ...this.#image,
@@ -92,12 +98,41 @@ export class LabMachine {
   async #connectGuest(): Promise<void> {
     this.#guest?.close()
     this.#guest = await this.machine.guest()
+    this.#asleep = undefined
     await this.#guest.check(GUEST_SETUP)
   }
 
   /** @throws GuestConnectionError, GuestTimeoutError */
   run(command: string, options: GuestRunOptions = {}): Promise<GuestResult> {
     return this.guest.run(command, options)
+  }
+
+  /**
+   * What cannot be looked at in its guest is told at once, and not after many time limits.
+   * @throws LabError when it does not run, does not answer, or a write of a workload hangs
+   */
+  async awake(): Promise<void> {
+    if (this.#asleep === undefined) await this.#ask()
+    if (this.#asleep !== undefined) throw new LabError(this.#asleep)
+  }
+
+  async #ask(): Promise<void> {
+    const { guest } = this
+    try {
+      await guest.run('true', { timeoutMs: ANSWER_TIMEOUT_MS })
+    } catch (error) {
+      this.#asleep = `the guest of machine '${this.name}' does not answer: ${messageOf(error)}`
+    }
+  }
+
+  /** Ends all workloads, and remembers those that cannot be ended. */
+  async finishWorkloads(): Promise<void> {
+    for (const { name, running } of this.workloads.values()) {
+      if (!running || this.#asleep !== undefined) continue
+      await this.finishWorkload(name, ANSWER_TIMEOUT_MS).catch((error: unknown) => {
+        this.#asleep = messageOf(error)
+      })
+    }
   }
 
   /** Starts a workload, or one of before again. */
@@ -173,6 +208,7 @@ export class LabMachine {
 
   /** All that the kernel of any guest of it has said: the log of this boot, and the consoles of all. */
   async kernelLog(): Promise<string[]> {
+    if (this.running) await this.awake()
     const log = this.running ? (await this.guest.kernelLog()).split('\n') : []
     const console = this.#machine === undefined ? '' : await readFile(this.#machine.consoleLogPath, 'utf8')
     return [...new Set([...console.split(/\r?\n/), ...log].map((line) => line.trim()).filter((line) => line !== ''))]

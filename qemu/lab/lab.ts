@@ -25,6 +25,7 @@ import {
   cliCommand,
   condition,
   eventWait,
+  fioRun,
   guestCommand,
   qmpCommand,
   type CliCommand,
@@ -42,7 +43,16 @@ import { LabDisk } from './disk.js'
 import { ExpectationError, LabError } from './error.js'
 import { EventLog, type LabEvent, type Moment } from './events.js'
 import { LabMachine } from './lab-machine.js'
-import { observe, observeUntil, runInGuest, runProgram, runQmp, type CommandResult, type Observed } from './observe.js'
+import {
+  observe,
+  observeUntil,
+  runFio,
+  runInGuest,
+  runProgram,
+  runQmp,
+  type CommandResult,
+  type Observed,
+} from './observe.js'
 import { LabServer } from './server.js'
 import { Timeline } from './timeline.js'
 import type { LabWorkload } from './workload.js'
@@ -137,7 +147,7 @@ export class Lab {
     const [problem] = castProblems(setup)
     if (problem !== undefined) throw new UsageError(`lab.${problem.path.join('.')} ${problem.what}`)
     options.signal?.throwIfAborted()
-    const image = await guestImage()
+    const image = Object.keys(machinesOf(setup)).length === 0 ? undefined : await guestImage()
     const directory = await mkdtemp(path.join(tmpdir(), 'nbd-remap-lab-'))
     const made = new Lab(directory, options, (it) => partsOf(it, setup, directory, image))
     try {
@@ -355,6 +365,13 @@ export class Lab {
     return this.#acting(() => runProgram(this.#observed, readInput('cli', cliCommand, input), this.signal))
   }
 
+  /** Runs fio on the host, over NBD, until it is done. @throws ExpectationError */
+  fio(input: InOf<typeof fioRun>): Promise<CommandResult> {
+    const run = readInput('fio', fioRun, input)
+    const uri = this.servers.get(run.on)?.uri ?? this.disk(run.on).address
+    return this.#acting(() => runFio(run, uri, this.signal))
+  }
+
   /** Waits until something is so. @throws ExpectationError with what was seen last */
   until(input: ConditionInput): Promise<void> {
     return observeUntil(this.#observed, readInput('until', condition, input), this.signal)
@@ -398,7 +415,11 @@ export class Lab {
   }
 
   async runChecks(settings: CheckSettings): Promise<CheckResult[]> {
-    for (const { name, running } of this.workloads) if (running) await this.finish(name).catch(() => undefined)
+    for (const machine of this.machines.values())
+      await machine
+        .awake()
+        .then(() => machine.finishWorkloads())
+        .catch(() => undefined)
     const results: CheckResult[] = []
     const add = async (id: CheckId, on: boolean, look: () => Promise<Finding>): Promise<void> => {
       if (on) results.push(await this.#check(id, look))
@@ -434,7 +455,10 @@ export class Lab {
 
   async #everyMachine(look: (machine: LabMachine) => Promise<Finding>): Promise<Finding> {
     const found = []
-    for (const machine of this.machines.values()) found.push(await look(machine))
+    for (const machine of this.machines.values()) {
+      await machine.awake()
+      found.push(await look(machine))
+    }
     return { ok: found.every(({ ok }) => ok), detail: found.map(({ detail }) => detail).join('; ') }
   }
 
@@ -586,7 +610,7 @@ function the<T>(kind: string, among: ReadonlyMap<string, T>, name?: string): T {
   throw new LabError(name === undefined ? `say which ${kind}: ${known}` : `there is no ${kind} '${name}': ${known}`)
 }
 
-type Image = Awaited<ReturnType<typeof guestImage>>
+type Image = Awaited<ReturnType<typeof guestImage>> | undefined
 
 function partsOf(
   it: Lab,

@@ -8,10 +8,12 @@ import type {
   CliCommand,
   Condition,
   Expectations,
+  FioRun,
   GuestCommand,
   Observation,
   QmpCommand,
 } from '../scenario/format-observe.js'
+import { findProgram } from '../program.js'
 import { ExpectationError, LabError } from './error.js'
 import type { LabMachine } from './lab-machine.js'
 
@@ -50,7 +52,7 @@ export async function runInGuest(observed: Observed, command: GuestCommand): Pro
 /** @throws ExpectationError */
 export async function runProgram(observed: Observed, command: CliCommand, signal: AbortSignal): Promise<CommandResult> {
   const words = command.run.map((word) => observed.fill(word))
-  const result = await spawned([observed.program, ...words], command, signal)
+  const result = await spawned([process.execPath, observed.program, ...words], command, signal)
   const what = `nbd-remap ${words.join(' ')}`
   judge(what, command, result)
   if (command.expect !== undefined) expect(what, command.expect, parsed(what, result))
@@ -65,26 +67,44 @@ function parsed(what: string, { stdout }: CommandResult): unknown {
   }
 }
 
-async function spawned(args: readonly string[], command: CliCommand, signal: AbortSignal): Promise<CommandResult> {
-  const late = AbortSignal.any([signal, AbortSignal.timeout(command.within)])
-  const child = spawn(process.execPath, args, { stdio: 'pipe', signal: late, killSignal: 'SIGKILL' })
+interface Spawned {
+  readonly within: number
+  readonly input?: string
+}
+
+async function spawned(
+  [program = '', ...args]: readonly string[],
+  { within, input = '' }: Spawned,
+  signal: AbortSignal,
+): Promise<CommandResult> {
+  const late = AbortSignal.any([signal, AbortSignal.timeout(within)])
+  const child = spawn(program, args, { stdio: 'pipe', signal: late, killSignal: 'SIGKILL' })
   const output = { stdout: '', stderr: '' }
   child.stdout.on('data', (data: Buffer) => (output.stdout += data.toString()))
   child.stderr.on('data', (data: Buffer) => (output.stderr += data.toString()))
-  child.stdin.on('error', () => undefined).end(command.input ?? '')
+  child.stdin.on('error', () => undefined).end(input)
   return new Promise((resolve, reject) => {
-    child.on('error', (error) => {
-      const why = signal.aborted
-        ? 'the lab was closed'
-        : late.aborted
-          ? `it did not end within ${command.within} ms`
-          : error.message
-      reject(new ExpectationError(`nbd-remap ${args.slice(1).join(' ')}: ${why}\n${output.stderr}`.trimEnd()))
-    })
+    let failure: Error | undefined
+    child.on('error', (error) => (failure = error))
+    // Not before it is gone: nothing of it may be left when the lab is closed.
     child.on('close', (code) => {
-      resolve({ status: code ?? 255, ...output })
+      const why = late.aborted ? `it did not end within ${within} ms` : failure?.message
+      if (signal.aborted) reject(signal.reason as Error)
+      else if (why === undefined) resolve({ status: code ?? 255, ...output })
+      else reject(new ExpectationError(`${[program, ...args].join(' ')}: ${why}\n${output.stderr}`.trimEnd()))
     })
   })
+}
+
+/** @throws ExpectationError, ProgramNotFoundError */
+export async function runFio(run: FioRun, uri: string, signal: AbortSignal): Promise<CommandResult> {
+  const options = Object.entries(run.options).map(([name, value]) => `--${name}=${value}`)
+  const args = ['--name=scenario', '--ioengine=nbd', `--uri=${uri}`, '--output-format=json', ...options]
+  const result = await spawned([findProgram('fio'), ...args], run, signal)
+  const what = `fio ${options.join(' ')}`
+  judge(what, { status: 0 }, result)
+  if (run.expect !== undefined) expect(what, run.expect, parsed(what, result))
+  return result
 }
 
 const firstLine = (text: string): string => {
@@ -92,7 +112,11 @@ const firstLine = (text: string): string => {
   return more.length === 0 ? line : `${line} ...`
 }
 
-function judge(what: string, { status, stdout, stderr }: GuestCommand | CliCommand, result: CommandResult): void {
+function judge(
+  what: string,
+  { status, stdout, stderr }: Pick<GuestCommand, 'status' | 'stdout' | 'stderr'>,
+  result: CommandResult,
+): void {
   const said =
     [result.stderr, result.stdout].map((text) => text.trim()).find((text) => text !== '') ?? 'it printed nothing'
   if (status !== 'any' && result.status !== status)

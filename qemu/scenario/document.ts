@@ -51,13 +51,13 @@ export class ScenarioFile {
       problems.length > 0
         ? problems
         : [...implausible(scenario, path.dirname(file)), ...controlSetup(scenario).problems]
-    if (all.length > 0) throw new ScenarioFileError(all.map((problem) => places.tell(problem)).join('\n'))
+    if (all.length > 0) throw new ScenarioFileError(places.tellAll(all))
     return new ScenarioFile(file, scenario, places)
   }
 
   /** `file:line:column` of what stands there. */
   where(at: Path): string {
-    return this.#places.of(at, false)
+    return this.#places.of(at)
   }
 }
 
@@ -96,13 +96,27 @@ class Places {
     return `${this.#file}:${line}:${col}`
   }
 
-  tell({ path: at, what, atKey = false }: Problem): string {
-    const name = at.length === 0 ? 'the scenario' : dotted(at)
-    return `${this.of(at, atKey)}: ${atKey ? '' : `${name} `}${what}`
+  /** In the order of the text. */
+  tellAll(problems: readonly Problem[]): string {
+    const offsets = problems.map((problem) => ({
+      problem,
+      offset: this.#offsetOf(problem.path, problem.atKey ?? false),
+    }))
+    return offsets
+      .sort((a, b) => a.offset - b.offset)
+      .map(({ problem: { path: at, what, atKey }, offset }) => {
+        const name = at.length === 0 ? 'the scenario' : dotted(at)
+        return `${this.at(offset)}: ${atKey ? '' : `${name} `}${what}`
+      })
+      .join('\n')
+  }
+
+  of(at: Path): string {
+    return this.at(this.#offsetOf(at, false))
   }
 
   /** Of the deepest node that is there. */
-  of(at: Path, atKey: boolean): string {
+  #offsetOf(at: Path, atKey: boolean): number {
     let node: unknown = this.#document.contents
     let offset = offsetOf(node) ?? 0
     for (const [n, key] of at.entries()) {
@@ -113,7 +127,7 @@ class Places {
       offset = (last && atKey ? offsetOf(keyNode) : offsetOf(value)) ?? offsetOf(keyNode) ?? offset
       node = value
     }
-    return this.at(offset)
+    return offset
   }
 }
 

@@ -101,6 +101,16 @@ export const cliCommand = described(
   ),
 )
 
+export const fioRun = described(
+  'Runs fio on the host, over NBD, until it is done. It has to succeed.',
+  object({
+    on: described('Name of a server, or of a disk behind a storage daemon.', name),
+    options: described('Options of fio, such as `rw: randwrite`, `size: 16M`, `verify: crc32c`.', record(word)),
+    expect: described('Of its output as JSON: `jobs.0.write.iops`.', optional(expectations)),
+    within: byDefault(duration, STATUS_TIMEOUT_MS),
+  }),
+)
+
 export const fileState = described(
   'The image of a disk: `size`, `allocated` (bytes), `sha256`.',
   object({ disk: name, expect: expectations }),
@@ -152,6 +162,7 @@ export type MatcherInput = InOf<typeof matcher>
 export type Expectations = OutOf<typeof expectations>
 export type GuestCommand = OutOf<typeof guestCommand>
 export type QmpCommand = OutOf<typeof qmpCommand>
+export type FioRun = OutOf<typeof fioRun>
 export type CliCommand = OutOf<typeof cliCommand>
 export type Observation = OutOf<typeof assertion>
 export type ObservationInput = InOf<typeof assertion>

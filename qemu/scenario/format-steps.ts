@@ -1,6 +1,6 @@
 /** The part of the format that says what happens: the verbs of steps. */
 import { fault } from './format-faults.js'
-import { assertion, cliCommand, condition, eventWait, guestCommand, qmpCommand } from './format-observe.js'
+import { assertion, cliCommand, condition, eventWait, fioRun, guestCommand, qmpCommand } from './format-observe.js'
 import { duration, name, sectorRange, size } from './quantity.js'
 import {
   byDefault,
@@ -94,6 +94,7 @@ const plainVerbs = {
   powerCut: described('SIGKILL to all of them at once.', targets),
   qmp: qmpCommand,
   cli: cliCommand,
+  fio: fioRun,
   copy: described('Copies the image of one disk over that of another.', object({ from: name, to: name })),
   damage,
   until: condition,

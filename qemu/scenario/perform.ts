@@ -68,6 +68,7 @@ function isLeftOut({ control, lab }: Performance, step: Step): boolean {
 function concerns(step: Step): readonly string[] {
   switch (step.verb) {
     case 'fault':
+    case 'fio':
       return [step.value.on]
     case 'kill':
       return [step.value.what]
@@ -99,12 +100,30 @@ async function one(performance: Performance, step: Step, at: Branch): Promise<vo
   if (!WAITING.has(step.verb)) at.moment = lab.events.now
   try {
     if (isNesting(step)) await nest(performance, step, at)
-    else await lab.timeline.during('step', titleOf(step), () => act(performance, step, at))
+    else await lab.timeline.during('step', titleOf(step), () => orEnded(performance, step, act(performance, step, at)))
   } catch (cause) {
     if (cause instanceof StepError) throw cause
     const error = new StepError(step, performance.where(step), cause)
     if (!control || !(cause instanceof ExpectationError)) throw error
     onFinding(step, error)
+  }
+}
+
+/** Waits are called off when another branch has failed; what changes something is awaited. */
+async function orEnded({ ended: { signal } }: Performance, step: Step, done: Promise<void>): Promise<void> {
+  if (!WAITING.has(step.verb)) return done
+  let end: (() => void) | undefined
+  const ended = new Promise<never>((_, reject) => {
+    end = () => {
+      reject(signal.reason as Error)
+    }
+    signal.addEventListener('abort', end)
+  })
+  try {
+    await Promise.race([done, ended])
+  } finally {
+    if (end !== undefined) signal.removeEventListener('abort', end)
+    done.catch(() => undefined)
   }
 }
 
@@ -184,6 +203,9 @@ async function act(performance: Performance, step: Plain, at: Branch): Promise<v
     case 'cli':
       await lab.cli(step.value)
       return
+    case 'fio':
+      await lab.fio(step.value)
+      return
     case 'copy':
       return lab.copy(step.value.from, step.value.to)
     case 'damage':
@@ -239,6 +261,8 @@ function summary(step: Step): string {
       return `${step.value.execute} to ${step.value.to}`
     case 'cli':
       return `nbd-remap ${step.value.run.join(' ')}`
+    case 'fio':
+      return `on ${step.value.on}: ${ruleSummary(step.value.options)}`
     case 'copy':
       return `${step.value.from} to ${step.value.to}`
     case 'damage':

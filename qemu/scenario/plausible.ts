@@ -209,6 +209,9 @@ class Rehearsal {
         this.#process(step.value.to, step, ['to'])
         return
       }
+      case 'fio':
+        this.#faulty(step.value.on, step, ['on'])
+        return
       case 'copy':
         for (const key of ['from', 'to'] as const) this.#known(disks, 'disk', step.value[key], step, [key])
         return
@@ -287,11 +290,7 @@ class Rehearsal {
   #faulty(name: string, step: Step, at: Path): void {
     if (this.#cast.isUpstream(name) || Object.hasOwn(this.#cast.servers, name)) return
     if (Object.hasOwn(this.#cast.disks, name)) {
-      this.#problem(
-        step,
-        at,
-        `is the disk '${name}', beneath which no faults can be put: give it 'via: storage-daemon'`,
-      )
+      this.#problem(step, at, `is the disk '${name}', which nobody serves over NBD: give it 'via: storage-daemon'`)
       return
     }
     this.#problem(

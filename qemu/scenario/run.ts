@@ -153,8 +153,8 @@ async function perfect(
   for (const { id, ok, detail } of await stage.runChecks(part.checks)) if (!ok) failures.set(id, detail)
   for (const workload of stage.workloads) stage.timeline.series.push(...workload.series(stage.timeline.now()))
   for (const server of stage.servers.values()) stage.timeline.series.push(...server.series)
-  stage.signal.throwIfAborted()
-  if (stepError !== undefined) return { outcome: brokenOr(stepError), error: withLogs(stepError, stage), failures }
+  if (stepError === undefined) stage.signal.throwIfAborted()
+  else return { outcome: brokenOr(stepError), error: withLogs(stepError, stage), failures }
   return { outcome: failures.size === 0 ? 'passed' : 'failed', failures }
 }
 
