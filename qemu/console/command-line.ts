@@ -82,6 +82,18 @@ function demandClosed(unclosed: Unclosed | undefined): void {
   if (unclosed !== undefined) throw new UsageError(`the line ends within a ${unclosed} that is not closed`)
 }
 
+/**
+ * The message itself, or the one in a line of a recording that `nbd-remap qmp-share` made.
+ * @returns undefined for what servers said, and for the greeting's answer: the console has negotiated
+ */
+export function commandIn(line: unknown): unknown {
+  if (!isObject(line) || !('time' in line)) return line
+  const { direction, message } = line
+  return direction === 'command' && !(isObject(message) && message['execute'] === 'qmp_capabilities')
+    ? message
+    : undefined
+}
+
 /** The ids of others do not matter: replies are matched by ours. */
 function readMessage(first: Word, more: readonly Word[], target: string | undefined): CommandLine {
   const { pieces } = first.value
@@ -92,7 +104,9 @@ function readMessage(first: Word, more: readonly Word[], target: string | undefi
   } catch (error) {
     throw new UsageError(`this is not JSON: ${first.raw} (${messageOf(error)})`)
   }
-  const { execute, 'exec-oob': oob } = isObject(message) ? message : {}
+  const sent = commandIn(message)
+  if (sent === undefined) return { kind: 'nothing' }
+  const { execute, 'exec-oob': oob } = isObject(sent) ? sent : {}
   const command = execute ?? oob
   if (typeof command !== 'string' || more.length > 0)
     throw new UsageError('a line of JSON is {"execute": COMMAND, "arguments": {...}}')

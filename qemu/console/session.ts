@@ -7,7 +7,7 @@ import { isObject, type JsonObject } from '../../src/qmp/message.js'
 import { messageOf, UsageError } from '../../src/util/errors.js'
 import { nearest } from '../../src/util/nearest.js'
 import { readArguments } from './arguments.js'
-import { readCommandLine, type CommandLine } from './command-line.js'
+import { commandIn, readCommandLine, type CommandLine } from './command-line.js'
 import { complete, withLive, type Completion } from './complete.js'
 import { EventPatterns } from './event-patterns.js'
 import type { History } from './history.js'
@@ -156,7 +156,7 @@ export class Session {
   #argumentsOf(line: CommandLine & { kind: 'qmp' | 'message' }, target: Target): JsonObject {
     if (line.kind === 'qmp')
       return readArguments(line.words, this.variables, target.schema?.commands.get(line.command)?.arguments)
-    const message = this.variables.parseJson(line.pieces)
+    const message = commandIn(this.variables.parseJson(line.pieces))
     const args = isObject(message) ? (message['arguments'] ?? {}) : {}
     if (!isObject(args)) throw new UsageError('"arguments" has to be an object')
     return args

@@ -1,8 +1,10 @@
 /** A session of `nbd-remap console` over QEMU and nbd-remap at once, on a pseudo-terminal. */
 import { readFileSync, statSync } from 'node:fs'
+import { constants } from 'node:os'
 import t, { type Test } from 'tap'
 import { newPair, Serve } from '../support/cli.js'
 import { qemuForConsole, separateHome } from '../support/console.js'
+import { GREETING, negotiating, scriptedServer } from '../support/qmp-server.js'
 import { Terminal } from '../support/terminal.js'
 
 const TAB = '\t'
@@ -14,6 +16,17 @@ const CTRL_R = '\u0012'
 const HISTORY = separateHome(t)
 
 const start = (t: Test, ...args: string[]): Terminal => new Terminal(t, ['console', ...args], { columns: 100 })
+
+/** Answers every command but `hang` and `crash`, which ends the connection. */
+const fakeServer = (t: Test): ReturnType<typeof scriptedServer> =>
+  scriptedServer(
+    t,
+    (socket) => socket.write(GREETING),
+    negotiating((socket, { execute, id }) => {
+      if (execute === 'crash') socket.destroy()
+      else if (execute !== 'hang') socket.write(`{"return": [], "id": ${String(id)}}\r\n`)
+    }),
+  )
 
 void t.test('QEMU and nbd-remap at one prompt: completion, events, history', async (t) => {
   const server = await Serve.start(t, newPair(t))
@@ -76,4 +89,82 @@ void t.test('QEMU and nbd-remap at one prompt: completion, events, history', asy
   t.same(await console.ended, { code: 0, restored: true })
   t.equal(statSync(HISTORY).mode & 0o777, 0o600)
   t.match(readFileSync(HISTORY, 'utf8'), /^cont\nquery-status\n$/m)
+})
+
+void t.test('a connection that is lost is told at the prompt, and dialled again when asked', async (t) => {
+  const server = await fakeServer(t)
+  const console = start(t, `a=${server.path}`)
+  await console.untilSeen(/^a>$/m)
+  console.type(`crash${ENTER}`)
+  await console.untilSeen(/whether it carried crash out is not known\n(?:.*\n)*a \(away\)>$/)
+  t.match(console.screen.rows.join(''), /a: .* hung up; reconnect a dials again/)
+  console.type(`rec${TAB}${ENTER}`)
+  await console.untilSeen(/^a: connected to .*\na>$/m)
+  console.type(`ask${ENTER}`)
+  await console.untilSeen(/^\[\]\na>$/m)
+  console.type(`exit${ENTER}`)
+  t.same(await console.ended, { code: 0, restored: true })
+})
+
+void t.test('a target that is not there does not hinder the others; with none there is no console', async (t) => {
+  const server = await fakeServer(t)
+  const console = start(t, `a=${server.path}`, `b=${server.path}.none`)
+  await console.untilSeen(/^b: cannot connect to .*\n(?:.*\n)*a>$/m)
+  console.type(`@b stop${ENTER}`)
+  await console.untilSeen(/^b: b is away: cannot connect/m)
+  console.type(CTRL_D)
+  t.same(await console.ended, { code: 0, restored: true })
+  const none = start(t, `b=${server.path}.none`)
+  t.same(await none.ended, { code: 1, restored: true })
+  t.match(none.output, /^nbd-remap: cannot connect to/)
+})
+
+void t.test('Ctrl-C stops waiting, and what was typed meanwhile is for the next line', async (t) => {
+  const server = await fakeServer(t)
+  const console = start(t, `a=${server.path}`)
+  await console.untilSeen(/^a>$/m)
+  console.type(`hang${ENTER}`)
+  await console.untilSeen(/^a> hang\n$/m)
+  console.type(CTRL_C)
+  await console.untilSeen(/^a: interrupted; a may still carry hang out\na>$/m)
+  console.type(`wait STOP${ENTER}`)
+  await console.untilSeen(/^a> wait STOP\n$/m)
+  console.type(`${CTRL_C}print 5${ENTER}`)
+  await console.untilSeen(/^a> print 5\n5\na>$/m)
+  console.type(CTRL_C)
+  await console.untilSeen(/^a> \^C\nCtrl-D or exit leaves the console\.\na>$/m)
+  console.signal(constants.signals.SIGTERM)
+  t.same(await console.ended, { code: 128 + constants.signals.SIGTERM, restored: true })
+})
+
+void t.test('quit, which would end the machine, is asked about', async (t) => {
+  const server = await fakeServer(t)
+  const console = start(t, `a=${server.path}`)
+  await console.untilSeen(/^a>$/m)
+  console.type(`quit${ENTER}`)
+  await console.untilSeen(/^quit ends QEMU .* itself \(exit leaves the console\)\. End a\? \[y\/N\]$/m)
+  console.type(ENTER)
+  await console.untilSeen(/\[y\/N\]\na>$/m)
+  t.notOk(server.received.some(({ execute }) => execute === 'quit'))
+  console.type(`quit${ENTER}`)
+  await console.untilSeen(/\[y\/N\]$/)
+  console.type(`y${ENTER}`)
+  await console.untilSeen(/^\[\]\na>$/m)
+  t.ok(server.received.some(({ execute }) => execute === 'quit'))
+})
+
+void t.test('a long line, a narrow terminal, and a paste of several lines', async (t) => {
+  const server = await fakeServer(t)
+  const console = new Terminal(t, ['console', `a=${server.path}`], { columns: 20 })
+  await console.untilSeen(/^a>$/m)
+  console.type(`print "${'x'.repeat(30)}"`)
+  await console.untilSeen(/^a> print "x{10}\nx{20}\n"$/m)
+  console.type(`${'\u001b[D'.repeat(25)}y`)
+  await console.untilSeen(/^a> print "x{6}yx{3}\nx{20}\nx"$/m)
+  console.type(CTRL_C)
+  await console.untilSeen(/\^C\na>$/)
+  console.type(`\u001b[200~print 1\r{"execute":\r\t"ask"}\rset y\u001b[201~ = 7${ENTER}print $y${ENTER}`)
+  await console.untilSeen(/^a> print 1\n1\na> \{"execute":\n +"ask"\}\n\[\]\na> set y = 7\na> print \$y\n7\na>$/m)
+  console.type(CTRL_D)
+  t.same(await console.ended, { code: 0, restored: true })
 })
