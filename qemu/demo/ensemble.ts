@@ -20,6 +20,12 @@ export const MOUNT = 'mount -t ext4 /dev/vda /mnt'
 /** How long QEMU holds requests while the server is away. */
 const RECONNECT_DELAY_SECONDS = 30
 
+/** What the guest is promised, and does not get without nbd-remap. */
+export const PROMISES = {
+  noErrors: 'the guest sees no I/O error',
+  checksums: 'all files have their checksums after dropping caches',
+} as const
+
 export interface Ensemble {
   readonly server: RemapServer
   readonly machine: Machine

@@ -34,6 +34,9 @@ export async function actKilled(stage: Stage, narrator: Narrator, ensemble: Ense
   narrator.fact(`the longest pause that the guest saw between two of ${pulse.writes} writes was ${pulse.longestMs} ms`)
   const failures = [written.failure, pulse.failure].flatMap((failure) => failure ?? [])
   for (const failure of failures) narrator.fact(failure)
+  const { longestMs } = pulse
+  const name = 'longest pause between two writes of the guest'
+  stage.timeline.measurements.push({ name, value: longestMs, unit: 'ms', limit: PAUSE_MAX_MS })
   const unharmed = errors === 0 && check.damaged.length === 0 && failures.length === 0
   return [
     {
@@ -59,9 +62,10 @@ async function killAgainAndAgain(stage: Stage, narrator: Narrator, server: Remap
     await pause(1000 + stage.random.below(1000), undefined, stage.abortable)
     const { pid, requests } = await whileWriting(server)
     narrator.step(`SIGKILL to the server (process ${pid}), ${kill} of ${KILLS}`)
+    stage.timeline.mark('kill', `SIGKILL to the server, with ${requests} requests in flight`)
     process.kill(pid, 'SIGKILL')
     inFlight.push(requests)
-    await waitForOtherWorker(stage, server, pid)
+    await stage.timeline.during('restart', 'the next worker serves', () => waitForOtherWorker(stage, server, pid))
   }
   return inFlight
 }

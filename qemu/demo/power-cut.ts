@@ -18,6 +18,7 @@ export async function actPowerCut(
   await ensemble.guest.check('sync')
   const unfinished = writeFiles(ensemble.guest, ['unfinished'], FILE_KIB).catch(() => undefined)
   narrator.step('SIGKILL to QEMU and to the server, while the guest writes')
+  stage.timeline.mark('kill', 'SIGKILL to QEMU and to the server')
   await ensemble.machine.kill()
   await ensemble.server.killAll()
   await unfinished

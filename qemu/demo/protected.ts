@@ -1,7 +1,17 @@
 /** Act b: the same kind of disk behind nbd-remap, while more and more of it goes bad. */
 import { sector } from '../../src/util/units.js'
 import { checkFiles, kernelErrors, writeFiles, type KnownFile } from './files.js'
-import { BAD_BLOCKS, FILE_KIB, FILES, MKFS, MOUNT, remapDisk, remappedSectors, type Ensemble } from './ensemble.js'
+import {
+  BAD_BLOCKS,
+  FILE_KIB,
+  FILES,
+  MKFS,
+  MOUNT,
+  PROMISES,
+  remapDisk,
+  remappedSectors,
+  type Ensemble,
+} from './ensemble.js'
 import type { Claim, Narrator } from './narrator.js'
 import type { Stage } from './stage.js'
 
@@ -17,10 +27,12 @@ export async function actProtected(stage: Stage, narrator: Narrator): Promise<{ 
   const bad = stage.drawBlocks(BAD_BLOCKS).map((at) => ({ sector: at, operation: 'write' as const }))
   const wave = (n: number): typeof bad => bad.slice(0, Math.ceil(((n + 1) * bad.length) / WAVES))
   await faults.set(wave(0))
+  stage.timeline.mark('fault', `${wave(0).length} blocks cannot be written`)
   await guest.check(`${MKFS} && ${MOUNT}`)
   const files: KnownFile[] = []
   for (let n = 0; n < WAVES; n++) {
     const names = Array.from({ length: FILES / WAVES }, (_, i) => `file-${files.length + i}`)
+    if (n > 0) stage.timeline.mark('fault', `${wave(n).length} blocks cannot be written`)
     narrator.step(`writing ${files.length + names.length} of ${FILES} files; ${wave(n).length} blocks are bad`)
     const [written] = await Promise.all([writeFiles(guest, names, FILE_KIB), faults.set(wave(n))])
     files.push(...written)
@@ -29,6 +41,8 @@ export async function actProtected(stage: Stage, narrator: Narrator): Promise<{ 
   narrator.step('making every remapped block unreadable, too, and reading all files from the disk')
   const remapped = await remappedSectors(server)
   await faults.set([...bad, ...remapped.map((at) => ({ sector: sector(at), operation: 'read' as const }))])
+  stage.timeline.mark('fault', `${remapped.length} blocks cannot be read either`)
+  stage.timeline.measurements.push({ name: 'blocks remapped', value: remapped.length, unit: '' })
   const check = await checkFiles(guest, files)
   await guest.check('umount /mnt')
   const fsck = await guest.run('e2fsck -fn /dev/vda')
@@ -51,13 +65,13 @@ function protectedClaims(remapped: number, intact: number, files: number, errors
     },
     {
       act: 'b',
-      claim: 'the guest sees no I/O error',
+      claim: PROMISES.noErrors,
       measured: `${errors.length} errors in its kernel log`,
       holds: errors.length === 0,
     },
     {
       act: 'b',
-      claim: 'all files have their checksums after dropping caches',
+      claim: PROMISES.checksums,
       measured: `${intact} of ${files} files (${(files * FILE_KIB) / 1024} MiB)`,
       holds: intact === files,
     },

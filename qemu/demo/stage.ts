@@ -12,8 +12,10 @@ import type { Guest } from '../guest.js'
 import { guestImage, type GuestImage } from '../guest-image.js'
 import { Machine, type NbdSource } from '../machine.js'
 import type { DaemonProcess } from '../process.js'
+import type { Timeline } from '../lab/timeline.js'
 import { RemapServer } from '../remap-server.js'
 import { StorageDaemon } from '../storage-daemon.js'
+import { Recording } from './recording.js'
 
 export const MAIN_SIZE = 128 * MiB
 export const SPARE_SIZE = 64 * MiB
@@ -43,6 +45,7 @@ export class Stage {
   readonly #daemon: StorageDaemon
   readonly #signal: AbortSignal | undefined
   readonly #resources: Resource[] = []
+  #recording = new Recording()
 
   private constructor(directory: string, options: StageOptions, image: GuestImage, daemon: StorageDaemon) {
     this.directory = directory
@@ -90,6 +93,7 @@ export class Stage {
       spare: this.spare,
       args,
     })
+    this.#recording.server(server)
     return this.#keep(server)
   }
 
@@ -97,7 +101,25 @@ export class Stage {
     this.#signal?.throwIfAborted()
     const drives = [{ nodeName: 'disk', source: { nbd } }]
     const machine = this.#keep(await Machine.start({ directory: this.directory, ...this.#image, drives }))
+    this.#recording.machine(machine)
     return { machine, guest: await machine.guest() }
+  }
+
+  /** What happens is recorded for the report. */
+  get recording(): Recording {
+    return this.#recording
+  }
+
+  get timeline(): Timeline {
+    return this.#recording.timeline
+  }
+
+  /** From now on a part of its own is recorded. @returns the one that ends here */
+  async nextPart(): Promise<Recording> {
+    const ended = this.#recording
+    await ended.end()
+    this.#recording = new Recording()
+    return ended
   }
 
   /** The nbd-remap program. */
@@ -121,6 +143,7 @@ export class Stage {
       for (const resource of this.#resources.reverse()) await resource[Symbol.asyncDispose]()
     } finally {
       this.#killAll()
+      await this.#recording.end()
       await rm(this.directory, { recursive: true, force: true })
     }
   }

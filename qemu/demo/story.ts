@@ -3,9 +3,11 @@ import type { Ensemble } from './ensemble.js'
 import { actKilled } from './killed.js'
 import { actEnd, actPowerCut } from './power-cut.js'
 import { actProtected } from './protected.js'
+import type { RunRecord } from '../report/record.js'
 import { actUnprotected } from './unprotected.js'
 import { actUnreadable } from './unreadable.js'
 import type { Claim, Narrator } from './narrator.js'
+import { controlOf, recordOf } from './record.js'
 import { Stage } from './stage.js'
 
 export interface DemoOptions {
@@ -19,14 +21,20 @@ export interface DemoOptions {
   readonly intermission?: (ensemble: Ensemble, stage: Stage) => Promise<void>
 }
 
+/** What was promised and measured. */
 export interface DemoResult {
   readonly seed: string
   readonly seconds: number
   readonly claims: readonly Claim[]
 }
 
+export interface DemoOutcome extends DemoResult {
+  /** For its report; the first act is the control run. */
+  readonly record: RunRecord
+}
+
 /** @throws LaunchError, GuestCommandError and others when the stage itself breaks down; the reason of `signal` */
-export async function runDemo(options: DemoOptions, narrator: Narrator): Promise<DemoResult> {
+export async function runDemo(options: DemoOptions, narrator: Narrator): Promise<DemoOutcome> {
   try {
     return await perform(options, narrator)
   } catch (error) {
@@ -36,22 +44,29 @@ export async function runDemo(options: DemoOptions, narrator: Narrator): Promise
   }
 }
 
-async function perform(options: DemoOptions, narrator: Narrator): Promise<DemoResult> {
+async function perform(options: DemoOptions, narrator: Narrator): Promise<DemoOutcome> {
   const started = performance.now()
   const stage = await Stage.open(options)
   try {
     narrator.fact(`seed ${stage.random.seed}`)
-    const claims = await actUnprotected(stage, narrator)
-    const second = await actProtected(stage, narrator)
-    claims.push(...second.claims)
-    claims.push(...(await actUnreadable(stage, narrator, second.ensemble)))
-    claims.push(...(await actKilled(stage, narrator, second.ensemble)))
-    const last = await actPowerCut(stage, narrator, second.ensemble)
-    claims.push(...last.claims)
+    const claims = await actUnprotected(stage, stage.recording.narrator(narrator))
+    const control = controlOf(await stage.nextPart(), stage.random.seed)
+    const told = stage.recording.narrator(narrator)
+    const keep = (found: readonly Claim[]): void => {
+      for (const { claim, holds, measured } of found) stage.timeline.check(claim, holds, measured)
+      claims.push(...found)
+    }
+    const second = await actProtected(stage, told)
+    keep(second.claims)
+    keep(await actUnreadable(stage, told, second.ensemble))
+    keep(await actKilled(stage, told, second.ensemble))
+    const last = await actPowerCut(stage, told, second.ensemble)
+    keep(last.claims)
     const seconds = (performance.now() - started) / 1000
     await options.intermission?.(last.ensemble, stage)
-    claims.push(...(await actEnd(stage, narrator, last.ensemble)))
-    return { seed: stage.random.seed, seconds, claims }
+    keep(await actEnd(stage, told, last.ensemble))
+    const { seed } = stage.random
+    return { seed, seconds, claims, record: recordOf(await stage.nextPart(), seed, control) }
   } finally {
     await stage.close()
   }

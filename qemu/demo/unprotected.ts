@@ -1,6 +1,6 @@
 /** Act a: the guest on the failing disk itself. */
 import { checkFiles, kernelErrors, writeFileCarefully, type CarefulWrite } from './files.js'
-import { BAD_BLOCKS, FILE_KIB, MKFS, MOUNT } from './ensemble.js'
+import { BAD_BLOCKS, FILE_KIB, MKFS, MOUNT, PROMISES } from './ensemble.js'
 import type { Claim, Narrator } from './narrator.js'
 import type { Stage } from './stage.js'
 
@@ -14,6 +14,7 @@ export async function actUnprotected(stage: Stage, narrator: Narrator): Promise<
   await stage
     .faults('bare')
     .set(stage.drawBlocks(BAD_BLOCKS).map((at) => ({ sector: at, operation: 'write' as const })))
+  stage.timeline.mark('fault', `${BAD_BLOCKS} blocks cannot be written`)
   narrator.step(`${BAD_BLOCKS} blocks of the disk cannot be written any more; writing ${BARE_FILES} files`)
   const writes: CarefulWrite[] = []
   for (let n = 0; n < BARE_FILES; n++) writes.push(await writeFileCarefully(guest, `file-${n}`, FILE_KIB))
@@ -25,6 +26,9 @@ export async function actUnprotected(stage: Stage, narrator: Narrator): Promise<
   narrator.fact(
     `${damaged.length} of ${files.length} files are damaged or gone, ${silent} of them although cp and sync reported success`,
   )
+  stage.timeline.check(PROMISES.noErrors, errors.length === 0, `${errors.length} errors in its kernel log`)
+  const intact = files.length - damaged.length
+  stage.timeline.check(PROMISES.checksums, damaged.length === 0, `${intact} of ${files.length} files`)
   guest.close()
   await machine.kill()
   return [

@@ -15,6 +15,7 @@ export async function actUnreadable(stage: Stage, narrator: Narrator, ensemble: 
   narrator.step(`sector ${sectorOfBlock(block) + 3}, in the middle of ${victim.path}, cannot be read any more`)
   await guest.check(`dd if=${victim.path} of=/tmp/block bs=4096 skip=${index} count=1 2>/dev/null`)
   await faults.add([{ sector: sector(sectorOfBlock(block) + 3), operation: 'read' }])
+  stage.timeline.mark('fault', `sector ${sectorOfBlock(block) + 3} cannot be read`)
   const lost = await checkFiles(guest, files)
   const read = await guest.run(`cat ${victim.path} > /dev/null`)
   narrator.fact(`reading ${victim.path}: ${read.stderr.trim()}; the other files are fine`)

@@ -2,6 +2,7 @@
  * `EventLog`: the events of all servers, machines and storage daemons of a lab in one list, kept from the beginning: who
  * waits for one says from which moment on it counts, so there is no race between a command and the event that it causes.
  */
+import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { QmpClient, QmpConnectionError, QmpTimeoutError, type QmpEvent } from '../../src/qmp/index.js'
 import type { Timeline } from './timeline.js'
@@ -18,7 +19,7 @@ export interface LabEvent {
 export type Moment = number
 
 /** Beyond this the report says how many there were: a guest that writes to 10,000 bad blocks has as many events. */
-const MARKS_PER_EVENT_MAX = 200
+const MARKS_PER_EVENT_MAX = 1000
 const RECONNECT_MS = 20
 
 interface Waiter {
@@ -105,7 +106,7 @@ export class EventLog {
 function eventText(event: string, data: Readonly<Record<string, unknown>>): string {
   if (event !== 'REMAP_ADDED') return `${event}${details(data)}`
   const said = (key: string): string => String(data[key])
-  return `sectors ${said('main-sector')}+${said('sectors')} are on ${said('spare')} (${said('reason')})`
+  return `sectors ${said('main-sector')}+${said('sectors')} are on ${path.basename(said('spare'))} (${said('reason')})`
 }
 
 const DETAILS_MAX = 120

@@ -1,11 +1,17 @@
 /** The demonstration, told on a terminal so that a person can follow. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import path from 'node:path'
 import ora, { type Ora } from 'ora'
 import type { Ensemble } from '../../qemu/demo/ensemble.js'
 import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
-import { runDemo, type DemoOptions, type DemoResult } from '../../qemu/demo/story.js'
+import { runDemo, type DemoOptions, type DemoOutcome, type DemoResult } from '../../qemu/demo/story.js'
+import { writeHtml } from '../../qemu/report/index.js'
+import { cacheDirectory } from '../util/cache-directory.js'
+import { messageOf } from '../util/errors.js'
 import type { DemoCommandOptions } from './demo.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
+import { packageVersion } from './package-version.js'
 
 export async function demo(options: DemoCommandOptions): Promise<void> {
   const narrator = new TerminalNarrator()
@@ -15,11 +21,9 @@ export async function demo(options: DemoCommandOptions): Promise<void> {
     const { signal } = interrupt
     const intermission = options.keep ? { intermission: (ensemble: Ensemble) => lookAround(ensemble, signal) } : {}
     const seed = options.seed === undefined ? {} : { seed: options.seed }
-    report(
-      await runDemo({ program, signal, ...seed, ...intermission } satisfies DemoOptions, narrator),
-      options,
-      narrator,
-    )
+    const outcome = await runDemo({ program, signal, ...seed, ...intermission } satisfies DemoOptions, narrator)
+    report(outcome, options, narrator)
+    await writeReport(outcome, options)
   } catch (error) {
     if (interrupt.exitCode === undefined) throw error
     narrator.end()
@@ -31,13 +35,32 @@ export async function demo(options: DemoCommandOptions): Promise<void> {
   }
 }
 
-function report(result: DemoResult, { json }: DemoCommandOptions, narrator: TerminalNarrator): void {
+function report(
+  { seed, seconds, claims }: DemoOutcome,
+  { json }: DemoCommandOptions,
+  narrator: TerminalNarrator,
+): void {
   narrator.end()
-  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : table(result.claims))
-  const failed = result.claims.filter(({ holds }) => !holds).length
+  const result: DemoResult = { seed, seconds, claims }
+  process.stdout.write(json ? `${JSON.stringify(result, null, 2)}\n` : table(claims))
+  const failed = claims.filter(({ holds }) => !holds).length
   const verdict = failed === 0 ? 'all claims hold' : `${failed} claim(s) DO NOT HOLD`
-  process.stderr.write(`${verdict}; ${result.seconds.toFixed(0)} s; repeat with --seed ${result.seed}\n`)
+  process.stderr.write(`${verdict}; ${seconds.toFixed(0)} s; repeat with --seed ${seed}\n`)
   process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
+}
+
+/** What was shown has been shown, so that a report that cannot be written is no reason to fail, unless it was asked for. */
+async function writeReport({ record }: DemoOutcome, { report: wanted }: DemoCommandOptions): Promise<void> {
+  if (wanted === false) return
+  const file = path.resolve(typeof wanted === 'string' ? wanted : path.join(cacheDirectory(), 'demo.html'))
+  try {
+    if (typeof wanted !== 'string') await mkdir(path.dirname(file), { recursive: true })
+    await writeFile(file, writeHtml([record], { generator: `nbd-remap ${packageVersion()}` }))
+    process.stderr.write(`report: ${file}\n`)
+  } catch (error) {
+    process.stderr.write(`the report ${file} cannot be written: ${messageOf(error)}\n`)
+    if (typeof wanted === 'string') process.exitCode = EXIT.failed
+  }
 }
 
 /** Tells the story on standard error: a spinner on a terminal, plain lines elsewhere. */

@@ -9,8 +9,8 @@
 
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
-import os from 'node:os'
 import path from 'node:path'
+import { cacheDirectory } from '../util/cache-directory.js'
 import { QmpCommandError } from './error.js'
 import { isObject, type QmpVersion } from './message.js'
 import type { QmpPeer } from './peer.js'
@@ -29,10 +29,7 @@ const FILE_BYTES_MAX = 16 * 1024 * 1024
 
 /** `$XDG_CACHE_HOME/nbd-remap/qmp-schema`, or the same below `~/.cache`. */
 export function schemaCacheDirectory(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  const given = env['XDG_CACHE_HOME']
-  // The XDG specification says that a relative path is to be ignored.
-  const base = given !== undefined && path.isAbsolute(given) ? given : path.join(env['HOME'] ?? os.homedir(), '.cache')
-  return path.join(base, 'nbd-remap', 'qmp-schema')
+  return path.join(cacheDirectory(env), 'qmp-schema')
 }
 
 /**

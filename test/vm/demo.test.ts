@@ -3,7 +3,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -60,8 +60,24 @@ async function assertNothingLeft(t: Test, run: Run): Promise<void> {
   t.same(processesOf(run), [], 'no process is left')
 }
 
+/** The same run as one page: what the claims say, and what happened when. */
+function assertReport(t: Test, page: string): void {
+  t.match(page, /<h1[^>]*>A virtual machine keeps its files/)
+  t.equal(page.split('<svg class="timeline"').length - 1, 2, 'a timeline with nbd-remap, and one without')
+  for (const text of [
+    'SIGKILL to the server, with',
+    'the next worker serves',
+    'blocks cannot be written',
+    'are on spare.img',
+  ])
+    t.ok(page.includes(text), text)
+  for (const line of ['guest, writes', 'guest, mean', 'server, 99 %'])
+    t.ok(page.includes(line), `a line is called ${line}`)
+}
+
 void t.test('every claim of the demo holds', async (t) => {
-  const run = await demo(t, '--seed', '7', '--json')
+  const report = join(t.testdir(), 'report.html')
+  const run = await demo(t, '--seed', '7', '--json', '--report', report)
   t.same(await run.exit, { code: 0, signal: null }, run.stderr())
   const { seed, claims } = JSON.parse(run.stdout()) as DemoResult
   t.equal(seed, '7')
@@ -75,7 +91,8 @@ void t.test('every claim of the demo holds', async (t) => {
   t.ok(measured(/blocks go bad while the guest writes/) >= 200, 'at least 200 blocks went bad')
   t.ok(measured(/pause that the guest sees/) < 1000, 'the pause was under a second')
   t.match(run.stderr(), /guest's kernel: .*I\/O error/, 'what the disk does to a guest is shown in its own words')
-  t.match(run.stderr(), /all claims hold; \d+ s; repeat with --seed 7/)
+  t.match(run.stderr(), /all claims hold; \d+ s; repeat with --seed 7\nreport: .*report\.html\n$/)
+  assertReport(t, await readFile(report, 'utf8'))
   await assertNothingLeft(t, run)
 })
 

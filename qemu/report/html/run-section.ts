@@ -65,7 +65,7 @@ const controlError = (control: RunRecord | undefined): Content =>
     : markup`<tfoot><tr><th scope="row">Without nbd-remap it ended with</th><td></td><td>${control.error}</td></tr></tfoot>`
 
 function checkCell(check: Check | undefined, expected = false): Markup {
-  if (check === undefined) return markup`<td class="muted">not checked</td>`
+  if (check === undefined) return markup`<td class="muted"><span role="img" aria-label="not checked">–</span></td>`
   const { ok, detail } = check
   const className = ok ? 'holds' : expected ? 'lost expected' : 'lost'
   const says = ok ? 'holds' : 'does not hold'
