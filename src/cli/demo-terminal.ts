@@ -7,7 +7,7 @@ import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
 import { runDemo, type DemoOptions, type DemoOutcome, type DemoResult } from '../../qemu/demo/story.js'
 import { writeHtml } from '../../qemu/report/index.js'
 import { cacheDirectory } from '../util/cache-directory.js'
-import { messageOf } from '../util/errors.js'
+import { fileProblem } from '../util/errors.js'
 import type { DemoCommandOptions } from './demo.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
@@ -58,7 +58,7 @@ async function writeReport({ record }: DemoOutcome, { report: wanted }: DemoComm
     await writeFile(file, writeHtml([record], { generator: `nbd-remap ${packageVersion()}` }))
     process.stderr.write(`report: ${file}\n`)
   } catch (error) {
-    process.stderr.write(`the report ${file} cannot be written: ${messageOf(error)}\n`)
+    process.stderr.write(`the report ${file} cannot be written: ${fileProblem(error)}\n`)
     if (typeof wanted === 'string') process.exitCode = EXIT.failed
   }
 }

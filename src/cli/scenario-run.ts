@@ -1,17 +1,16 @@
 /** What `nbd-remap scenario` does, and what is shown of it meanwhile. */
-import { writeFile } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import ora, { type Ora } from 'ora'
-import { writeHtml, writeJson, writeJunit, writeTap, type Mark, type RunRecord } from '../../qemu/report/index.js'
+import type { Mark, RunRecord } from '../../qemu/report/index.js'
 import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
 import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
 import { runScenario } from '../../qemu/scenario/run.js'
-import { messageOf, UsageError } from '../util/errors.js'
+import { UsageError } from '../util/errors.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
-import { packageVersion } from './package-version.js'
 import type { RunCommandOptions } from './scenario.js'
+import { writeReports } from './write-reports.js'
 
 export function listScenarios({ json }: { readonly json?: boolean }): void {
   const scenarios = builtInScenarios().map((file) => ({
@@ -52,7 +51,7 @@ export async function runScenarios(words: readonly string[], options: RunCommand
   try {
     const records = await runAll(files, options, interrupt.signal, progress)
     progress.end()
-    await report(records, options)
+    await writeReports(records, options)
     const failed = records.filter(({ outcome }) => outcome !== 'passed').length
     process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
   } catch (error) {
@@ -114,25 +113,6 @@ class Turns {
       if (next === undefined) this.#free++
       else next()
     }
-  }
-}
-
-async function report(records: readonly RunRecord[], { tap, junit, json, html }: RunCommandOptions): Promise<void> {
-  if (junit !== undefined) await write(junit, writeJunit(records))
-  if (json !== undefined) await write(json, writeJson(records))
-  if (html !== undefined) await write(html, writeHtml(records, { generator: `nbd-remap ${packageVersion()}` }))
-  if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
-}
-
-async function write(file: string, text: string): Promise<void> {
-  if (file === '-') {
-    process.stdout.write(text)
-    return
-  }
-  try {
-    await writeFile(file, text)
-  } catch (error) {
-    throw new Error(`the report ${file} cannot be written: ${messageOf(error)}`, { cause: error })
   }
 }
 

@@ -1,22 +1,19 @@
-/** `nbd-remap scenario list|run|check`: the options. What they do is loaded when it is wanted. */
+/** `nbd-remap scenario list|run|check|report`: the options. What they do is loaded when it is wanted. */
 import { Command, InvalidArgumentError } from 'commander'
 import { jsonOption } from './options.js'
+import type { ReportOptions } from './write-reports.js'
 
-export interface RunCommandOptions {
+export interface RunCommandOptions extends ReportOptions {
   readonly seed?: string
   readonly control: boolean
   readonly keep?: boolean
   readonly jobs?: number
   readonly set: Readonly<Record<string, string | number | boolean>>
-  readonly tap?: boolean
-  readonly junit?: string
-  readonly json?: string
-  readonly html?: string
 }
 
 export function scenarioCommand(): Command {
   const scenario = new Command('scenario').description('Run scenarios: QEMU virtual machines on disks that fail.')
-  for (const command of [listCommand(), runCommand(), checkCommand()]) scenario.addCommand(command)
+  for (const command of [listCommand(), runCommand(), checkCommand(), reportCommand()]) scenario.addCommand(command)
   return scenario.addHelpText('after', '\nExample:\n  nbd-remap scenario run bad-blocks-under-load')
 }
 
@@ -78,6 +75,27 @@ Example:
     .action(async (files: readonly string[]) => {
       const { checkScenarios } = await import('./scenario-run.js')
       checkScenarios(files)
+    })
+
+const reportCommand = (): Command =>
+  new Command('report')
+    .description('Write reports of runs that were kept as JSON, of several files as one.')
+    .argument('<files...>', 'what "scenario run --json" has written; - is standard input')
+    .option('--tap', 'report as TAP on standard output, which is also what happens without any report')
+    .option('--junit <file>', 'write a report as JUnit XML')
+    .option('--json <file>', 'write a report as JSON (docs/runs.schema.json)')
+    .option('--html <file>', 'write a report as one HTML page, with a timeline of each run')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 all passed, 1 some did not, 2 a file is not such a report.
+
+Example:
+  nbd-remap scenario report monday.json tuesday.json --html week.html`,
+    )
+    .action(async (files: readonly string[], options: ReportOptions) => {
+      const { reportRuns } = await import('./scenario-report.js')
+      await reportRuns(files, options)
     })
 
 type Settings = Readonly<Record<string, string | number | boolean>>
