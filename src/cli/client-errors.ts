@@ -18,6 +18,7 @@ export interface ClientErrorData {
   readonly sectors: number
   readonly error: string
   readonly reply: string
+  readonly 'blocks-needed'?: number
   readonly untold: number
   readonly fault?: number
 }
@@ -32,7 +33,7 @@ export function clientErrors(
 ): (client: ClientInfo, failure: RequestFailure) => void {
   const bucket = new TokenBucket(PER_SECOND, BURST)
   let untold = 0
-  return ({ id, exportName }, { operation, offset, length, code, reply, fault }) => {
+  return ({ id, exportName }, { operation, offset, length, code, reply, blocksNeeded, fault }) => {
     if (!bucket.take(now())) {
       untold++
       return
@@ -40,8 +41,12 @@ export function clientErrors(
     const sector = Math.floor(offset / SECTOR_SIZE)
     const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
     const name = operation.toLowerCase().replaceAll('_', '-')
-    const injected = fault === undefined ? {} : { fault }
-    tell({ id, 'export-name': exportName, operation: name, sector, sectors, error: code, reply, untold, ...injected })
+    tell({
+      ...{ id, 'export-name': exportName, operation: name, sector, sectors, error: code, reply },
+      ...(blocksNeeded !== undefined && { 'blocks-needed': blocksNeeded }),
+      untold,
+      ...(fault !== undefined && { fault }),
+    })
     untold = 0
   }
 }

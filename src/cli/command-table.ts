@@ -29,6 +29,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   reload: async () => (await import('./reload.js')).reloadCommand(),
   attach: async () => (await import('./attach.js')).attachCommand(),
   detach: async () => (await import('./attach.js')).detachCommand(),
+  guard: async () => (await import('./guard.js')).guardCommand(),
   'attach-vm': async () => (await import('./attach-vm.js')).attachVmCommand(),
   'detach-vm': async () => (await import('./attach-vm.js')).detachVmCommand(),
   plan: async () => (await import('./plan.js')).planCommand(),

@@ -186,6 +186,7 @@ export const CONTROL_EVENTS = {
       sectors: { kind: 'size' },
       error: { kind: 'str' },
       reply: { kind: 'str' },
+      'blocks-needed': { kind: 'size', optional: true },
       untold: { kind: 'size' },
       fault: FAULT,
     },

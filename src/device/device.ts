@@ -55,6 +55,23 @@ export class DeviceError extends Error {
   }
 }
 
+/** Blocks that are bad found no other place. `code` is what the client is to be told. */
+export class NoSpareError extends DeviceError {
+  override name = 'NoSpareError'
+  constructor(
+    code: DeviceErrorCode,
+    device: string,
+    operation: DeviceOperation,
+    offset: number,
+    length: number,
+    /** So many free spare blocks would do. */
+    readonly blocksNeeded: number,
+    options?: ErrorOptions,
+  ) {
+    super(code, device, operation, offset, length, options)
+  }
+}
+
 export interface BlockSizes {
   /** Requests aligned to this cost no read-modify-write. A power of two. */
   readonly minimum: number

@@ -6,7 +6,7 @@
  * and says so until it is rewritten.
  */
 import { DeadlineError } from '../device/deadline.js'
-import { DeviceError, type Device } from '../device/device.js'
+import { DeviceError, NoSpareError, type Device } from '../device/device.js'
 import type { SparePool } from '../spare/pool.js'
 import { chunksLength, copyChunks, sliceChunks } from '../util/chunks.js'
 import type { Log } from '../util/log.js'
@@ -364,7 +364,10 @@ export class Repair {
       const offset = first.block * this.#blockSize
       // QEMU pauses the machine on ENOSPC, until an operator has added a spare and continues it.
       const code = operation === 'write' && this.onExhausted === 'pause' ? 'ENOSPC' : 'EIO'
-      throw new DeviceError(code, this.#parts.main.name, operation, offset, this.#blockSize, { cause: error })
+      const { name } = this.#parts.main
+      if (error instanceof InDoubtError)
+        throw new DeviceError(code, name, operation, offset, this.#blockSize, { cause: error })
+      throw new NoSpareError(code, name, operation, offset, this.#blockSize, remaps.length, { cause: error })
     }
   }
 

@@ -7,6 +7,7 @@
 import type { Socket } from 'node:net'
 import {
   DeviceError,
+  NoSpareError,
   type Completion,
   type DeviceErrorCode,
   type WriteOptions,
@@ -87,6 +88,8 @@ export interface RequestFailure {
   readonly length: number
   /** What the device failed with. */
   readonly code: DeviceErrorCode
+  /** Bad blocks of it found no place on a spare; so many would have to be free. */
+  readonly blocksNeeded?: number
   /** What the client is told, `EIO` or `ENOSPC` for example. */
   readonly reply: string
   /** The number of the injected fault, if it was one. */
@@ -427,7 +430,10 @@ export class Transmission {
     const { type, offset, length } = request
     const reply = shortName(errorName(wireError(error, request)))
     const { fault } = error
-    this.#options.onFailure?.({ operation: shortName(commandName(type)), offset, length, code, reply, fault })
+    this.#options.onFailure?.({
+      ...{ operation: shortName(commandName(type)), offset, length, code, reply, fault },
+      ...(error instanceof NoSpareError && { blocksNeeded: error.blocksNeeded }),
+    })
   }
 
   #failureOf(request: Request, error: unknown): Buffer {
