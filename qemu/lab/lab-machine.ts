@@ -107,6 +107,11 @@ export class LabMachine {
     return this.guest.run(command, options)
   }
 
+  /** Runs a command that must succeed, and returns its standard output. @throws GuestCommandError */
+  check(command: string, options: GuestRunOptions = {}): Promise<string> {
+    return this.guest.check(command, options)
+  }
+
   /**
    * What cannot be looked at in its guest is told at once, and not after many time limits.
    * @throws LabError when it does not run, does not answer, or a write of a workload hangs
