@@ -35,8 +35,7 @@ export interface Completion {
   readonly start: number
   readonly candidates: readonly Candidate[]
   /** To be asked for, and added to the candidates. */
-  readonly live:
-    { readonly target: string; readonly kind: LiveKind | 'human-commands'; readonly prefix: string } | undefined
+  readonly live: { readonly target: string; readonly kind: LiveKind; readonly prefix: string } | undefined
 }
 
 export interface CompletionContext {
@@ -147,8 +146,9 @@ function completeOwn(
     case 'variable':
       return choices(start, raw, only && name !== 'print' ? plain(context.variables.names) : [])
     case 'human-command':
-      return only
-        ? { start, candidates: [], live: { target, kind: 'human-commands', prefix: raw } }
+      if (only) return { start, candidates: [], live: { target, kind: 'human-commands', prefix: raw } }
+      return args.length === 1 && args[0]?.raw === 'info'
+        ? { start, candidates: [], live: { target, kind: 'human-info', prefix: raw } }
         : nothing(current.end)
     case 'own-or-command': {
       const [command, ...behind] = args
@@ -271,7 +271,8 @@ export function withLive(completion: Completion, names: readonly string[]): Comp
   const { live, candidates } = completion
   if (live === undefined) return completion
   const found = [...new Set(names)].filter((name) => name.startsWith(live.prefix)).sort()
-  // A QOM path goes on.
+  // A QOM path goes on, but only with a slash.
+  if (live.kind === 'qom' && found.length === 1 && found[0] === live.prefix) found[0] += '/'
   return {
     ...completion,
     live: undefined,

@@ -129,10 +129,39 @@ export function inColumns(words: readonly string[], columns: number): string {
   ).join('\n')
 }
 
+interface TableLook {
+  readonly indent?: string
+  /** Of the terminal; the second column is broken between words. */
+  readonly columns?: number
+}
+
 /** Two columns, the first as wide as it has to be. */
-export function inTable(rows: readonly (readonly [string, string])[], indent = '  '): string {
+export function inTable(
+  rows: readonly (readonly [string, string])[],
+  { indent = '  ', columns = Infinity }: TableLook = {},
+): string {
   const width = Math.max(...rows.map(([first]) => textWidth(first)), 0)
+  const margin = indent.length + width + 2
   return rows
-    .map(([first, second]) => `${indent}${first}${' '.repeat(width - textWidth(first))}  ${second}`.trimEnd())
+    .map(([first, second]) => {
+      const lines = wrapped(second, columns - margin)
+      return `${indent}${first}${' '.repeat(width - textWidth(first))}  ${lines.join(`\n${' '.repeat(margin)}`)}`.trimEnd()
+    })
     .join('\n')
+}
+
+/** Less room than that is none: the terminal breaks the lines. */
+const WRAP_COLUMNS_MIN = 20
+
+function wrapped(text: string, columns: number): string[] {
+  if (columns < WRAP_COLUMNS_MIN || textWidth(text) <= columns) return [text]
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && textWidth(line) + 1 + textWidth(word) > columns) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
 }

@@ -19,12 +19,13 @@ export function overview(schema: QmpSchema | undefined, where: string, columns: 
     ([name, { usage, description }]) => [`${name} ${usage}`.trim(), description] as const,
   )
   const commands = [...(schema?.commands.keys() ?? [])].sort()
+  // Those of the server are many: what stands last is what is seen.
   return [
-    'A line is COMMAND key=value ..., with dotted keys, or JSON; @NAME before it sends it to another target.',
-    'Commands of the console:',
-    inTable([...own, ['oob COMMAND', 'Out of band: overtakes a command that hangs.']]),
     schema === undefined ? `${where} does not tell its commands.` : `Commands of ${where} (help COMMAND tells more):`,
     inColumns(commands, columns),
+    'Commands of the console:',
+    inTable([...own, ['oob COMMAND', 'Out of band: overtakes a command that hangs.']], { columns }),
+    'A line is COMMAND key=value ..., with dotted keys, or JSON; @NAME before it sends it to another target.',
   ].join('\n')
 }
 

@@ -5,7 +5,18 @@
 import { isObject, type JsonObject } from '../../src/qmp/message.js'
 import type { SchemaType } from '../../src/qmp/schema-model.js'
 
-export type LiveKind = 'nodes' | 'jobs' | 'exports' | 'devices' | 'objects' | 'chardevs' | 'netdevs' | 'spares' | 'qom'
+export type LiveKind =
+  | 'nodes'
+  | 'jobs'
+  | 'exports'
+  | 'devices'
+  | 'objects'
+  | 'chardevs'
+  | 'netdevs'
+  | 'spares'
+  | 'qom'
+  | 'human-commands'
+  | 'human-info'
 
 export interface Question {
   readonly command: string
@@ -31,6 +42,17 @@ const children = (path: string): Question => ({
       .flatMap(({ name }) => (typeof name === 'string' ? [name] : [])),
 })
 
+const human = (line: string): Pick<Question, 'command' | 'arguments'> => ({
+  command: 'human-monitor-command',
+  arguments: { 'command-line': line },
+})
+
+/** Of each line: `drive_add [-n] ...`, `quit|q  -- quit the emulator`. */
+function wordsOfHelp(answer: unknown, pattern: RegExp): string[] {
+  const lines = typeof answer === 'string' ? answer.split(/\r?\n/) : []
+  return lines.flatMap((line) => (pattern.exec(line)?.[1] ?? '').split('|').filter((word) => word !== ''))
+}
+
 const QUESTIONS: Readonly<Record<Exclude<LiveKind, 'qom'>, readonly Question[]>> = {
   nodes: [
     { command: 'query-named-block-nodes', arguments: { flat: true }, pick: each('node-name') },
@@ -45,6 +67,8 @@ const QUESTIONS: Readonly<Record<Exclude<LiveKind, 'qom'>, readonly Question[]>>
   objects: [children('/objects')],
   chardevs: [{ command: 'query-chardev', pick: each('label') }],
   netdevs: [{ command: 'query-rx-filter', pick: each('name') }],
+  'human-commands': [{ ...human('help'), pick: (answer) => wordsOfHelp(answer, /^([a-z_|?-]+)/) }],
+  'human-info': [{ ...human('help info'), pick: (answer) => wordsOfHelp(answer, /^info ([a-z_-]+)/) }],
   spares: [{ command: 'query-status', pick: (answer) => (isObject(answer) ? each('name')(answer['spares']) : []) }],
 }
 

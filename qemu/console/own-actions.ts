@@ -1,7 +1,6 @@
 /** What the console's own commands do, one function each. */
 import type { JsonObject } from '../../src/qmp/message.js'
 import { UsageError } from '../../src/util/errors.js'
-import { nearest } from '../../src/util/nearest.js'
 import { readArguments } from './arguments.js'
 import { isOwn, type CommandLine } from './command-line.js'
 import { EventPatterns } from './event-patterns.js'
@@ -9,7 +8,6 @@ import { formatEvent, formatValue, inTable } from './format.js'
 import { commandHelp, eventHelp, overview, ownHelp } from './help.js'
 import { OWN_COMMANDS, type OwnCommand } from './own-commands.js'
 import type { Result, Session } from './session.js'
-import type { Target } from './target.js'
 import { plainText, splitWords, type Word } from './words.js'
 
 type OwnLine = CommandLine & { kind: 'own' }
@@ -64,7 +62,9 @@ function help(session: Session, line: OwnLine): Result {
   if (command !== undefined) return told(commandHelp(command, readGently(args, session, command.arguments)))
   const event = target.schema?.events.get(name)
   if (event !== undefined) return told(eventHelp(name, event.data, event.description))
-  throw new UsageError(unknownWord(name, target))
+  if (target.schema === undefined) throw new UsageError(`${target.name} does not tell what it can do`)
+  const hint = session.suggest(name, target)
+  throw new UsageError(`${target.name} has no command or event '${name}'${hint === undefined ? '' : `; ${hint}`}`)
 }
 
 const told = (text: string): Result => ({ value: text, text })
@@ -76,12 +76,6 @@ function readGently(words: readonly Word[], session: Session, type: Parameters<t
     session.variables,
     type,
   )
-}
-
-function unknownWord(name: string, { schema, name: where }: Target): string {
-  if (schema === undefined) return `${where} does not tell what it can do`
-  const [close] = nearest(name, [...Object.keys(OWN_COMMANDS), ...schema.commands.keys(), ...schema.events.keys()])
-  return `${where} has no command or event '${name}'${close === undefined ? '' : `; did you mean ${close}?`}`
 }
 
 function use(session: Session, line: OwnLine): Result {
@@ -106,7 +100,7 @@ function targets(session: Session): Result {
         `${target.address}: ${target.away === undefined ? target.description : `away, ${target.away}`}`,
       ] as const,
   )
-  return { value, text: inTable(rows, '') }
+  return { value, text: inTable(rows, { indent: '' }) }
 }
 
 async function reconnect(session: Session, line: OwnLine, signal?: AbortSignal): Promise<Result> {

@@ -98,7 +98,7 @@ export class Session {
       this.#recorder?.done(text, result.value)
       return 'done'
     } catch (thrown) {
-      const error = this.#explain(thrown)
+      const error = this.#explain(thrown, line)
       const command = line === undefined ? text.trim() : nameOf(line)
       const target = line === undefined || thrown instanceof UsageError ? undefined : this.#nameFor(line)
       this.out.failure({ command, error, ...(target !== undefined && { target }) })
@@ -180,12 +180,23 @@ export class Session {
     return {}
   }
 
-  /** A command that does not exist may be one that was mistyped. */
-  #explain(thrown: unknown): unknown {
+  /** What somebody meant who wrote the name of a command or event that `target` does not have; undefined when nothing is near. */
+  suggest(name: string, target: Target): string | undefined {
+    const other = this.targets.find(({ schema }) => schema?.commands.has(name))
+    if (other !== undefined && other !== target) return `${other.name} has it: @${other.name} ${name}`
+    const { commands, events } = target.schema ?? {}
+    const [close] = nearest(name, [
+      ...Object.keys(OWN_COMMANDS),
+      ...(commands?.keys() ?? []),
+      ...(events?.keys() ?? []),
+    ])
+    return close && `did you mean ${close}?`
+  }
+
+  #explain(thrown: unknown, line: CommandLine | undefined): unknown {
     if (!(thrown instanceof QmpCommandError) || thrown.errorClass !== 'CommandNotFound') return thrown
-    const commands = this.current.schema?.commands.keys() ?? []
-    const [close] = nearest(thrown.command, [...Object.keys(OWN_COMMANDS), ...commands])
-    const hint = close === undefined ? 'help shows all' : `did you mean ${close}?`
+    const target = line === undefined || line.kind === 'nothing' ? this.current : this.target(line.target)
+    const hint = this.suggest(thrown.command, target) ?? 'help shows all'
     return new QmpCommandError(thrown.command, thrown.errorClass, `${thrown.desc} (${hint})`)
   }
 

@@ -139,7 +139,7 @@ export class Target {
   }
 
   /** Names for completion; none when it does not answer at once. */
-  async lookUp(kind: LiveKind | 'human-commands', prefix: string): Promise<string[]> {
+  async lookUp(kind: LiveKind, prefix: string): Promise<string[]> {
     const client = this.#client
     if (client === undefined || this.#away !== undefined) return []
     const ask = async (command: string, args: JsonObject, pick: (answer: unknown) => string[]): Promise<string[]> => {
@@ -149,7 +149,6 @@ export class Target {
         return []
       }
     }
-    if (kind === 'human-commands') return ask('human-monitor-command', { 'command-line': 'help' }, humanCommands)
     const questions = questionsFor(kind, prefix).filter(({ command }) => this.schema?.commands.has(command) ?? true)
     const answers = await Promise.all(
       questions.map(({ command, arguments: args = {}, pick }) => ask(command, args, pick)),
@@ -239,14 +238,6 @@ export class Target {
 function programOf(name: string, schema: QmpSchema | undefined): Program {
   if (name.startsWith('nbd-remap')) return 'nbd-remap'
   return schema !== undefined && !schema.commands.has('query-status') ? 'qsd' : 'qemu'
-}
-
-/** The first words of `help`'s lines: `info block`, `drive_add|...`. */
-function humanCommands(help: unknown): string[] {
-  if (typeof help !== 'string') return []
-  return help
-    .split(/\r?\n/)
-    .flatMap((line) => (/^([a-z_|?-]+)/.exec(line)?.[1] ?? '').split('|').filter((name) => name !== ''))
 }
 
 function interruptible<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -62,6 +62,8 @@ void t.test('QEMU and nbd-remap at one prompt: completion, events, history', asy
   await console.untilSeen(/^qemu> query-named-block-nodes flat=true\n\[\n/m)
 
   // The other one, once and for longer.
+  console.type(`query-remaps${ENTER}`)
+  await console.untilSeen(/has not been found \(nbd-remap has it: @nbd-remap quer/)
   console.type(`@nb${TAB}query-rem${TAB}${TAB}`)
   await console.untilSeen(/^query-remap-table +query-remaps\nqemu> @nbd-remap query-remap$/m)
   console.type(`s${ENTER}`)

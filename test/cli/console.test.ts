@@ -172,3 +172,20 @@ void t.test('what is no QMP server is refused at once', async (t) => {
   const server = await scriptedServer(t, (socket) => socket.write('220 mail.example ESMTP\r\n'))
   await fails(t, 1, /does not speak QMP/, ['console', server.path, '-c', 'stop'])
 })
+
+void t.test('what qmp-share recorded is a script, too: the commands in it are sent again', async (t) => {
+  const server = await Serve.start(t, newPair(t))
+  const said = (direction: string, message: object): string =>
+    JSON.stringify({ time: '2026-01-01T00:00:00.000Z', direction, client: 1, message })
+  const add = { execute: 'remap-add', arguments: { 'main-sector': 8, sectors: 8 }, id: 1 }
+  const lines = [
+    said('command', { execute: 'qmp_capabilities' }),
+    said('reply', { return: {} }),
+    said('command', add),
+    said('event', { event: 'REMAP_ADDED', data: {}, timestamp: { seconds: 0, microseconds: 0 } }),
+    said('reply', { return: { blocks: 1, skipped: 0 }, id: 1 }),
+  ]
+  const replayed = await cli(t, 'console', server.controlPath, '--script', script(t, lines.join('\n')))
+  t.match(replayed, { code: 0, stderr: '', stdout: '{ "blocks": 1, "skipped": 0 }\n' })
+  t.match(await server.ask('query-remaps'), { remaps: [{ 'main-sector': 8, sectors: 8 }] })
+})

@@ -59,6 +59,8 @@ void t.test('values: enumerations, booleans, and what only the server knows', (t
   t.same(at('block-bitmap-add node=').live, { target: 'qemu', kind: 'nodes', prefix: '' })
   t.equal(at('blockdev-add driver=raw node-name=').live, undefined, 'a new name')
   t.same(at('hmp inf').live, { target: 'qemu', kind: 'human-commands', prefix: 'inf' })
+  t.same(at('hmp info blo').live, { target: 'qemu', kind: 'human-info', prefix: 'blo' })
+  t.equal(at('hmp drive_add x').live, undefined)
   const completed = withLive(at('block-bitmap-add node=d'), ['disk1', 'disk0', 'other', 'disk0'])
   t.same(completed.candidates, [
     { text: 'disk0', suffix: ' ' },
@@ -113,5 +115,11 @@ void t.test('a QOM path is looked up folder by folder', (t) => {
   ]
   t.same(question?.pick(answer), ['/machine/peripheral'])
   t.same(questionsFor('qom', '/mach')[0]?.arguments, { path: '/' })
+  const paths = (typed: string, ...found: string[]): string[] =>
+    withLive({ start: 0, candidates: [], live: { target: 'qemu', kind: 'qom', prefix: typed } }, found).candidates.map(
+      ({ text, suffix }) => text + suffix,
+    )
+  t.same(paths('/mach', '/machine'), ['/machine'], 'it may go on')
+  t.same(paths('/machine', '/machine'), ['/machine/'])
   t.end()
 })
