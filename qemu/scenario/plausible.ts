@@ -117,6 +117,9 @@ class Cast {
   }
 }
 
+/** Any of these options of `serve` lets faults be put into it. */
+const FAULT_OPTIONS = ['fault-injection', 'faults', 'fault-seed'] as const
+
 const serverPath = (setup: Setup, name: string): Path =>
   name === 'server' && setup.server !== undefined ? ['server'] : ['servers', name]
 
@@ -285,6 +288,9 @@ class Rehearsal {
         [],
         `has ${beyond}, which blkdebug beneath the disk '${on}' cannot do: put it on a server, whose built-in fault device can`,
       )
+    const server = this.#cast.servers[on]
+    if (server && !FAULT_OPTIONS.some((option) => (server.options[option] ?? false) !== false))
+      this.#problem(step, ['on'], `is a server without faults: give it the option fault-injection: true`)
   }
 
   #faulty(name: string, step: Step, at: Path): void {

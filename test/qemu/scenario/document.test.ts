@@ -110,7 +110,9 @@ void t.test('faults are checked as everywhere else', (t) => {
     step('{ on: mian, sector: 5 }'),
     /names 'mian', and there is no such disk or server; there are main, spare, server/,
   )
-  t.same(problems(step('{ on: server, effect: hang }')), [])
+  const hang = step('{ on: server, effect: hang }')
+  refuses(t, 'no fault device', hang, /^my\.yaml:7:18: .*is a server without faults: .*fault-injection: true/)
+  t.same(problems(hang.replace('spares: [spare]', 'spares: [spare], options: { fault-injection: true }')), [])
   t.end()
 })
 
