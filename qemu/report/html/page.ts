@@ -8,7 +8,7 @@ import { cleanLine } from '../clean-text.js'
 import { formatMs, formatQuantity } from '../quantity.js'
 import { isWithinLimit, type Measurement, type Outcome, type RunRecord } from '../record.js'
 import { Markup, markup, type Content } from './markup.js'
-import { outcomeBadge, runSection } from './run-section.js'
+import { controlBadge, outcomeBadge, runSection } from './run-section.js'
 import { STYLE } from './style.js'
 
 export interface HtmlOptions {
@@ -89,7 +89,7 @@ const limitPhrase = (measurement: Measurement): Content => {
 function controlPhrase({ control }: RunRecord): Content {
   if (control === undefined) return markup`<span class="muted">not run</span>`
   const lost = control.checks.filter(({ ok }) => !ok)
-  return markup`${outcomeBadge(control.outcome, control.outcome === 'failed')}<div class="promise">${lost[0]?.detail ?? lost[0]?.name}</div>`
+  return markup`${controlBadge(control.outcome)}<div class="promise">${lost[0]?.detail ?? lost[0]?.name}</div>`
 }
 
 export const dateOf = ({ startedAt }: RunRecord): string => {

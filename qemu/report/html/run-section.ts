@@ -10,9 +10,13 @@ const SIGNS: Readonly<Record<Outcome, string>> = { passed: '✓', failed: '✗',
 /** Characters of a finding that are shown at once. */
 const DETAIL_MAX = 140
 
-/** @param expected a control run that failed shows what it should: that is not in red */
-export const outcomeBadge = (outcome: Outcome, expected = false): Markup =>
-  markup`<span class="badge ${expected ? 'expected' : outcome}"><span aria-hidden="true">${SIGNS[outcome]}</span> ${outcome}</span>`
+export const outcomeBadge = (outcome: Outcome): Markup => badge(outcome, outcome)
+
+/** A control run that failed shows what it should, and one that passed is the one to worry about. */
+export const controlBadge = (outcome: Outcome): Markup => badge(outcome, outcome === 'failed' ? 'expected' : 'failed')
+
+const badge = (outcome: Outcome, className: string): Markup =>
+  markup`<span class="badge ${className}"><span aria-hidden="true">${SIGNS[outcome]}</span> ${outcome}</span>`
 
 /** @param level of its heading */
 export function runSection(run: RunRecord, number: number, level: 1 | 2): Markup {
@@ -57,7 +61,7 @@ function checksTable(run: RunRecord): Content {
 }
 
 const controlHead = (control: RunRecord | undefined): Content =>
-  control && markup`<th scope="col">Without ${outcomeBadge(control.outcome, control.outcome === 'failed')}</th>`
+  control && markup`<th scope="col">Without ${controlBadge(control.outcome)}</th>`
 
 const controlError = (control: RunRecord | undefined): Content =>
   control?.error === undefined
@@ -95,7 +99,7 @@ function measurementList({ measurements, control }: RunRecord): Content {
 /** The value as a bar, and the limit as a line across it. */
 function bullet({ value, unit, limit }: Measurement): Content {
   if (limit === undefined) return undefined
-  const whole = Math.max(value, limit, Number.MIN_VALUE) * 1.08
+  const whole = Math.max(value || 0, limit, Number.MIN_VALUE) * 1.08
   const percent = (part: number): number => Math.round((Math.max(part || 0, 0) / whole) * 1000) / 10
   return markup`<svg class="bullet" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class="room" width="${percent(limit)}" height="10"/><rect class="value" y="2" width="${percent(value)}" height="6"/><path d="M${percent(limit)} 0V10"/></svg><span class="limit">at most ${formatQuantity(limit, unit)}</span>`
 }

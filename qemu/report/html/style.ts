@@ -43,6 +43,7 @@ thead th{color:var(--soft);font-weight:500;font-size:13px;vertical-align:bottom}
 tbody th{font-weight:500}
 .number{overflow-wrap:normal}
 .overview a{font-weight:600}
+.overview td:nth-child(2){min-width:15em}
 .promise{color:var(--soft);font-size:13px;overflow-wrap:anywhere}
 .exceeded b{color:var(--bad)}
 .quantity{white-space:nowrap}

@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { runInNewContext } from 'node:vm'
 import t, { type Test } from 'tap'
 import { cleanText } from '../../../qemu/report/clean-text.js'
 import { writeHtml } from '../../../qemu/report/html/page.js'
@@ -44,6 +45,8 @@ const FORBIDDEN = {
   'attributes that load or run something':
     '//@*[name() = "src" or name() = "srcset" or name() = "style" or starts-with(name(), "on")]',
   'links that lead out of the page': '//@href[not(starts-with(., "#run-"))]',
+  'places that are no numbers':
+    '//*[local-name() = "svg"]//@*[contains(., "NaN") or contains(., "Infinity") or contains(., "undefined")]',
   'styles beside the one of the page': '//style[position() > 1] | //body//style',
 }
 
@@ -112,6 +115,23 @@ void t.test('its policy allows the one script of the page, and nothing from else
   t.match(script, /addEventListener/)
   t.match(policy, /^default-src 'none';/)
   t.ok(policy.includes(`script-src 'sha256-${createHash('sha256').update(script).digest('base64')}'`))
+})
+
+void t.test('the script finds nothing to do on a page without timelines', (t) => {
+  const script = /<script>([^]*?)<\/script>/.exec(writeHtml([]))?.[1] ?? ''
+  const asked: string[] = []
+  const page = {
+    document: {
+      querySelectorAll: (selector: string): [] => {
+        asked.push(selector)
+        return []
+      },
+    },
+    addEventListener: (name: string) => asked.push(name),
+  }
+  runInNewContext(script, page)
+  t.same(asked, ['figure.run-timeline', 'beforeprint'])
+  t.end()
 })
 
 void t.test('texts of any kind', async (t) => {
