@@ -65,7 +65,7 @@ async function killAgainAndAgain(stage: Stage, narrator: Narrator, server: Remap
     stage.timeline.mark('kill', `SIGKILL to the server, with ${requests} requests in flight`)
     process.kill(pid, 'SIGKILL')
     inFlight.push(requests)
-    await stage.timeline.during('restart', 'the next worker serves', () => waitForOtherWorker(stage, server, pid))
+    await waitForOtherWorker(stage, server, pid)
   }
   return inFlight
 }

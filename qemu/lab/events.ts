@@ -87,6 +87,17 @@ export class EventLog {
     })
   }
 
+  /** Milliseconds since the run began. */
+  get nowMs(): number {
+    return this.#timeline.now()
+  }
+
+  /** Who was away since then answers again. */
+  isBack(from: string, sinceMs: number): void {
+    const durationMs = this.nowMs - sinceMs
+    this.#timeline.marks.push({ atMs: sinceMs, kind: 'restart', text: `${from}: answers again`, durationMs })
+  }
+
   /** Whoever waits is told so. */
   close(): void {
     for (const waiter of [...this.#waiters]) waiter.reject(new QmpConnectionError('the lab was closed'))
@@ -128,12 +139,15 @@ export async function follow(log: EventLog, from: string, client: QmpClient): Pr
 
 /** Puts the events of a control socket into the log, which is served by one worker after the other. */
 export async function followAgain(log: EventLog, from: string, address: string, signal: AbortSignal): Promise<void> {
+  let goneMs: number | undefined
   while (!signal.aborted) {
     try {
       const client = await QmpClient.connect(address, { signal })
+      if (goneMs !== undefined) log.isBack(from, goneMs)
       const hangUp = (): void => void client.close()
       signal.addEventListener('abort', hangUp)
       await follow(log, from, client)
+      goneMs = log.nowMs
       signal.removeEventListener('abort', hangUp)
       await client.close()
     } catch {

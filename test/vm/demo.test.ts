@@ -66,7 +66,7 @@ function assertReport(t: Test, page: string): void {
   t.equal(page.split('<svg class="timeline"').length - 1, 2, 'a timeline with nbd-remap, and one without')
   for (const text of [
     'SIGKILL to the server, with',
-    'the next worker serves',
+    'server: answers again',
     'blocks cannot be written',
     'are on spare.img',
   ])
