@@ -169,6 +169,21 @@ void t.test('what is no command is refused by name, and harms nobody', async (t)
   )
 })
 
+void t.test('JSON that the server does not take is answered to the client that sent it', async (t) => {
+  const server = await monitor(t, (socket, command) => {
+    // As QEMU does with half a surrogate pair: it has read no id.
+    if (command.execute === 'odd') socket.write('{"error": {"class": "GenericError", "desc": "JSON parse error"}}\r\n')
+    else answer(socket, command)
+  })
+  const { path } = await sharedMonitor(t, { address: server.path })
+  const [odd, good] = await Promise.all([RawClient.negotiated(t, path), RawClient.negotiated(t, path)])
+  odd.send({ execute: 'odd', id: 1 }, { execute: 'more', id: 2 })
+  good.send({ execute: 'mine', id: 3 })
+  t.match(await odd.next(), { error: { desc: 'JSON parse error' }, id: 1 })
+  t.same(await odd.next(), { return: 'more', id: 2 })
+  t.same(await good.next(), { return: 'mine', id: 3 })
+})
+
 void t.test('half a line and a hang-up, and a client that goes while its command runs', async (t) => {
   const waiting: (() => void)[] = []
   const server = await monitor(t, (socket, command) => {
