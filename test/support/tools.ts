@@ -15,6 +15,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
   'systemd-analyze': 'systemd',
+  virsh: 'libvirt-clients',
+  'virt-xml-validate': 'libvirt-clients',
+  xmllint: 'libxml2-utils',
   zsh: 'zsh',
 }
 
