@@ -21,7 +21,7 @@ void t.test('the schema of libvirt has the domains', async (t) => {
     const path = join(folder, name)
     writeFileSync(path, withoutReconnect(domain(name)))
     const { status, stdout, stderr } = await run('virt-xml-validate', path, 'domain')
-    t.equal(status, 0, stdout + stderr)
+    t.equal(status, 0, status === 0 ? 'done' : stdout + stderr)
     // The driver for tests is in the library: no daemon runs.
     writeFileSync(path, domain(name).replace("<domain type='kvm'", "<domain type='test'"))
     const defined = await runOk('virsh', '-c', 'test:///default', `define ${path}; dumpxml guest`)
@@ -50,7 +50,7 @@ void t.test('QEMU takes the arguments that libvirt hands on', async (t) => {
   const commands = ['qmp_capabilities', 'query-named-block-nodes', 'quit'].map((execute) => JSON.stringify({ execute }))
   const script = `printf '%s\\n' '${commands.join("' '")}' | "$@"`
   const { status, stdout, stderr } = await run('sh', '-c', script, 'sh', ...machine, ...args)
-  t.equal(status, 0, stdout + stderr)
+  t.equal(status, 0, status === 0 ? 'done' : stdout + stderr)
   t.match(stdout, /"node-name": "remap0"/)
   t.match(args.join(' '), /reconnect-delay=60/)
 })
