@@ -119,15 +119,18 @@ function typed(leaf: Text, type: SchemaType, key: string): unknown {
     case 'enum':
       return enumValue(leaf.text, type.values, key)
     case 'array':
-      // A list of names is written with commas.
-      return leaf.text === ''
-        ? []
-        : leaf.text.split(',').map((text) => typed(new Text(text, leaf.quoted), type.of, key))
+      return itemsOf(leaf).map((item) => typed(item, type.of, key))
     case 'object':
       throw new UsageError(`'${key}' is an object: give it as ${key}.NAME=VALUE or ${key}={"NAME": VALUE}`)
     case 'alternate':
       return alternative(leaf, type.of, key)
   }
+}
+
+/** A list of names is written with commas; what stands in quotes is one item. */
+function itemsOf(leaf: Text): Text[] {
+  if (leaf.quoted) return [leaf]
+  return leaf.text === '' ? [] : leaf.text.split(',').map((text) => new Text(text, false))
 }
 
 function builtin(leaf: Text, json: string, key: string): unknown {

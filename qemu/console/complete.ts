@@ -157,7 +157,7 @@ function completeOwn(
       return choices(start, raw, plain(names))
     }
     case 'command':
-      return completeArgument('transaction', args, current, target, context)
+      return completeArgument('transaction', args, current, target, { ...context, collecting: false })
     case 'nothing':
       return nothing(current.end)
   }

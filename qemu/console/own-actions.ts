@@ -106,7 +106,7 @@ function targets(session: Session): Result {
 async function reconnect(session: Session, line: OwnLine, signal?: AbortSignal): Promise<Result> {
   const [name] = textsOf(line, 1)
   const target = session.target(name ?? line.target)
-  await target.connect(signal)
+  await target.reconnect(signal)
   const value = { name: target.name, program: target.program, version: target.version }
   return { target: target.name, value, text: `${target.name}: connected to ${target.description}` }
 }

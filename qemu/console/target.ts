@@ -4,7 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { QmpClient } from '../../src/qmp/client.js'
-import { QmpCommandError, QmpConnectionError, QmpTimeoutError } from '../../src/qmp/error.js'
+import { QmpCommandError, QmpConnectionError, QmpProtocolError, QmpTimeoutError } from '../../src/qmp/error.js'
 import type { EventQueue } from '../../src/qmp/events.js'
 import type { JsonObject, QmpEvent } from '../../src/qmp/message.js'
 import { loadSchema } from '../../src/qmp/schema-cache.js'
@@ -96,6 +96,12 @@ export class Target {
     void this.#listen(client, events)
   }
 
+  /** As `connect`; a target that is being dialled already is waited for. */
+  async reconnect(signal?: AbortSignal): Promise<void> {
+    if (this.#redialing === undefined) await this.connect(signal)
+    else await interruptible(this.#redialing, signal)
+  }
+
   /**
    * @throws QmpCommandError when it refuses
    * @throws QmpConnectionError when it is away, or goes away before the reply
@@ -110,13 +116,12 @@ export class Target {
     try {
       return await interruptible(client.execute(command, args, { timeoutMs: this.#options.timeoutMs, oob }), signal)
     } catch (error) {
-      if (error instanceof InterruptedError || error instanceof QmpTimeoutError)
-        throw new (error instanceof InterruptedError ? InterruptedError : QmpTimeoutError)(
-          `${error instanceof InterruptedError ? 'interrupted' : error.message}; ${this.name} may still carry ${command} out`,
-        )
-      if (error instanceof QmpConnectionError)
-        throw new QmpConnectionError(`${error.message}; whether it carried ${command} out is not known`)
-      throw error
+      if (error instanceof QmpConnectionError) this.#lose(client, error.message)
+      throw uncertain(
+        error,
+        `${this.name} may still carry ${command} out`,
+        `whether it carried ${command} out is not known`,
+      )
     }
   }
 
@@ -168,7 +173,7 @@ export class Target {
       this.schema = await loadSchema(client)
     } catch (error) {
       // Without it there is no completion, and all the rest works.
-      if (!(error instanceof QmpCommandError)) {
+      if (!(error instanceof QmpCommandError || error instanceof QmpProtocolError)) {
         await client.close()
         throw error
       }
@@ -198,15 +203,20 @@ export class Target {
       // `closed` has the reason.
     }
     const reason = await client.closed
-    if (client !== this.#client || reason === undefined) return
-    this.#away = reason.message
+    if (reason !== undefined) this.#lose(client, reason.message)
+  }
+
+  /** Whoever notices first. */
+  #lose(client: QmpClient, reason: string): void {
+    if (client !== this.#client || this.#away !== undefined) return
+    this.#away = reason
     this.#wake()
-    this.#listener.lost(this, reason.message, this.#options.redial)
-    if (this.#options.redial) this.redial()
+    this.#listener.lost(this, reason, this.#options.redial)
+    if (this.#options.redial) this.#startRedial()
   }
 
   /** Dials until somebody answers. */
-  redial(): void {
+  #startRedial(): void {
     this.#redialing ??= this.#redial().finally(() => (this.#redialing = undefined))
   }
 
@@ -238,6 +248,14 @@ export class Target {
 function programOf(name: string, schema: QmpSchema | undefined): Program {
   if (name.startsWith('nbd-remap')) return 'nbd-remap'
   return schema !== undefined && !schema.commands.has('query-status') ? 'qsd' : 'qemu'
+}
+
+/** Of an error that leaves open what became of a command: the same, and saying so. */
+function uncertain(error: unknown, mayHappen: string, mayHaveHappened: string): unknown {
+  if (error instanceof InterruptedError) return new InterruptedError(`${error.message}; ${mayHappen}`)
+  if (error instanceof QmpTimeoutError) return new QmpTimeoutError(`${error.message}; ${mayHappen}`)
+  if (error instanceof QmpConnectionError) return new QmpConnectionError(`${error.message}; ${mayHaveHappened}`)
+  return error
 }
 
 function interruptible<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -22,6 +22,7 @@ void t.test('values become what the schema says they are', (t) => {
   t.same(bitmap('granularity=0x10'), { granularity: 16 })
   t.same(bitmap('granularity=-1'), { granularity: -1 })
   t.same(bitmap('tags=a,b'), { tags: ['a', 'b'] })
+  t.same(bitmap('tags="a,b"'), { tags: ['a,b'] })
   t.same(bitmap('tags.1=b tags.0=a'), { tags: ['a', 'b'] })
   t.same(bitmap('tags=["a", "b"]'), { tags: ['a', 'b'] })
   t.same(bitmap('share=0.5'), { share: 0.5 })
