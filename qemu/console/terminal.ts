@@ -209,6 +209,8 @@ export class ConsoleTerminal {
     this.#write(this.#erased() + END_PASTE_MARKS)
     this.#options.input.setRawMode(false)
     process.kill(process.pid, 'SIGTSTP')
+    // Where nobody could continue it, the kernel does not stop it.
+    this.#onContinue()
   }
 
   async #complete(): Promise<void> {

@@ -159,6 +159,8 @@ void t.test('a long line, a narrow terminal, and a paste of several lines', asyn
   const server = await fakeServer(t)
   const console = new Terminal(t, ['console', `a=${server.path}`], { columns: 20 })
   await console.untilSeen(/^a>$/m)
+  console.type('\u001a')
+  await console.untilSeen(/^a>$/m)
   console.type(`print "${'x'.repeat(30)}"`)
   await console.untilSeen(/^a> print "x{10}\nx{20}\n"$/m)
   console.type(`${'\u001b[D'.repeat(25)}y`)
