@@ -108,6 +108,8 @@ function valueOf(option: Option, node: Node | null): unknown {
     if (isScalar(node) && typeof node.value === 'boolean') return node.value || undefined
     throw new InvalidArgumentError(`'${name}' must be true or false`)
   }
+  // Without a value, on the command line.
+  if (option.optional && isScalar(node) && typeof node.value === 'boolean') return node.value || undefined
   const texts = textsOf(node, name)
   let value: unknown
   for (const [n, text] of texts.entries()) {

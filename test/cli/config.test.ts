@@ -38,6 +38,15 @@ control:
   t.same(await server.end(), { code: 0, signal: null })
 })
 
+void t.test('an option whose value may be left out is true, or has one', (t) => {
+  const { options } = serveCommand()
+  const standby = (text: string): unknown => new ConfigFile('disk.conf').parse(text, options).get('standby')?.value
+  t.equal(standby('standby: true'), true)
+  t.equal(standby('standby: false'), undefined)
+  t.equal(standby('standby: other.qmp'), 'other.qmp')
+  t.end()
+})
+
 void t.test('a mistake in the file is named with its line', (t) => {
   const { options } = serveCommand()
   const cases: [string, RegExp][] = [

@@ -201,6 +201,20 @@ void t.test('parameters are put in, and --set changes those that there are', (t)
   t.end()
 })
 
+void t.test('a server stands by for one that there is, and that has sockets of its own', (t) => {
+  const standby = (of: string): string =>
+    lines(
+      'servers:',
+      '  one: { main: main, spares: [spare], standby-of: server }',
+      `  two: { main: main, spares: [spare], standby-of: ${of} }`,
+      'steps: [{ guest: sync }]',
+    )
+  t.same(problems(standby('server')), [])
+  refuses(t, 'nobody', standby('sever'), /servers\.two\.standby-of names 'sever', and there is no such server/)
+  refuses(t, 'another', standby('one'), /servers\.two\.standby-of names 'one', which stands by itself/)
+  t.end()
+})
+
 void t.test('files that cannot be read', (t) => {
   const folder = mkdtempSync(join(tmpdir(), 'nbd-remap-scenario-'))
   t.teardown(() => {
