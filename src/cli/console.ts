@@ -56,7 +56,7 @@ Targets are called qemu, qsd and nbd-remap by what answers. A line is COMMAND ke
 Without a terminal the lines are read from standard input, and the first that fails ends the script. --json prints one
 object a line: what was returned, the error, or an event. ${TOKEN_VARIABLE} has the token of a WebSocket.
 
-Exit codes: 0 all lines succeeded, or the user left; 1 a line failed, or a server could not be reached; 2 wrong usage.
+Exit codes: 0 all lines succeeded or the user left, 1 a line failed or a server could not be reached, 2 wrong usage.
 
 Example:
   nbd-remap console qemu.qmp /run/disk.qmp
