@@ -14,6 +14,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   '/usr/bin/python3': 'python3-libnbd',
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
+  '/usr/sbin/nbd-client': 'nbd-client',
   'systemd-analyze': 'systemd',
   virsh: 'libvirt-clients',
   'virt-xml-validate': 'libvirt-clients',
