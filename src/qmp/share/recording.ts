@@ -55,8 +55,8 @@ export class Recording {
   /** When all is on disk. */
   async close(): Promise<void> {
     if (this.#isBroken) return
-    const finished = once(this.#file, 'close')
-    this.#file.end()
-    await finished
+    await new Promise<void>((resolve) => {
+      this.#file.once('close', resolve).end()
+    })
   }
 }
