@@ -84,7 +84,7 @@ export class InjectedDisks {
         size,
         book,
         isUpstream: opened.dropConnection !== undefined,
-        layout: () => layoutOf(found ?? this.#geometryOf(name)),
+        layout: () => layoutOf(this.#geometryOf(name) ?? found),
         settle: () => device.settle(),
         cutPower: () => device.cutPower(),
       })

@@ -103,6 +103,7 @@ export const CONTROL_EVENTS = {
       sectors: { kind: 'size' },
       seconds: { kind: 'number' },
       hangs: { kind: 'bool' },
+      fault: FAULT,
     },
   },
   DISK_RESPONDS: {

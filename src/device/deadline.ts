@@ -29,8 +29,8 @@ export class DeadlineError extends DeviceError {
   /** What was to be written may be written elsewhere: the operator wants it so. */
   readonly mayMove: boolean
 
-  constructor(mayMove: boolean, device: string, { operation, offset, length }: RequestRange, options?: ErrorOptions) {
-    super('ETIMEDOUT', device, operation, offset, length, options)
+  constructor(mayMove: boolean, device: string, { operation, offset, length }: RequestRange, fault?: number) {
+    super('ETIMEDOUT', device, operation, offset, length, { fault })
     this.mayMove = mayMove
   }
 }
@@ -324,6 +324,7 @@ export class DeadlineDevice implements Device {
   }
 
   #deadlineError(request: RequestRange): DeadlineError {
-    return new DeadlineError(this.#options.onTimeout === 'remap', this.name, request)
+    const fault = this.#below.heldBy?.(request.operation, request.offset, request.length)
+    return new DeadlineError(this.#options.onTimeout === 'remap', this.name, request, fault)
   }
 }

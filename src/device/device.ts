@@ -140,6 +140,8 @@ export interface Device {
    * They may end before the range does. A device without this method knows nothing, which is the same as `data`.
    */
   extents?(offset: number, length: number, countMax: number): Promise<readonly AllocationExtent[]>
+  /** The number of the injected fault that keeps such a request waiting now; a disk without this method has none. */
+  heldBy?(operation: DeviceOperation, offset: number, length: number): number | undefined
   /** Releases the device and its locks. No other call may follow or be in flight. */
   close(): Promise<void>
 }

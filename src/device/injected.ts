@@ -33,6 +33,14 @@ export interface InjectedOptions {
   readonly onClosed?: () => void
 }
 
+interface Held {
+  readonly operation: DeviceOperation
+  readonly offset: number
+  readonly length: number
+  /** Of the entry in the log. */
+  readonly number: number
+}
+
 type Of<Kind extends FaultAction['kind']> = Extract<FaultAction, { kind: Kind }>
 type StrikeOf<Kind extends FaultAction['kind']> = Strike & { readonly action: Of<Kind> }
 
@@ -45,6 +53,8 @@ export class InjectedDevice extends PassThrough implements Device {
   protected readonly book: FaultBook
   readonly #options: InjectedOptions
   readonly #cache: VolatileLayer
+  /** Requests that a rule keeps waiting. */
+  readonly #held = new Set<Held>()
 
   constructor(below: Device, book: FaultBook, options: InjectedOptions = {}) {
     super(below)
@@ -56,6 +66,13 @@ export class InjectedDevice extends PassThrough implements Device {
   /** Bytes that were acknowledged and are in memory alone. */
   get heldBytes(): number {
     return this.#cache.size
+  }
+
+  heldBy(operation: DeviceOperation, offset: number, length: number): number | undefined {
+    for (const held of this.#held) {
+      if (held.operation === operation && held.offset === offset && held.length === length) return held.number
+    }
+    return undefined
   }
 
   /** What is held in memory is lost. @returns how many bytes */
@@ -151,9 +168,12 @@ export class InjectedDevice extends PassThrough implements Device {
     length: number,
   ): Promise<DeviceError | undefined> {
     for (const { action, number } of strikes) {
-      if (action.kind === 'delay') await elapsed(action.ms)
-      else if (action.kind === 'hang') await released(action)
-      else if (action.kind === 'drop-connection') this.#options.onDrop?.(action.connection)
+      if (action.kind === 'delay' || action.kind === 'hang') {
+        const held = { operation, offset, length, number }
+        this.#held.add(held)
+        await (action.kind === 'delay' ? elapsed(action.ms) : released(action))
+        this.#held.delete(held)
+      } else if (action.kind === 'drop-connection') this.#options.onDrop?.(action.connection)
       else if (action.kind === 'error' || action.kind === 'gone')
         return this.#failure(action.errno, operation, offset, length, number)
     }

@@ -1,12 +1,13 @@
 /** How long a rule keeps a request waiting. Pure: the same draws give the same delays. */
 import type { Random } from '../util/random.js'
+import { DELAY_MAX_MS } from './parse.js'
 import type { FaultRule } from './vocabulary.js'
 
 const SHAPE_DEFAULT = 1.5
 
 /** Milliseconds, to a thousandth. */
 export function drawDelay(rule: FaultRule, random: Random): number {
-  const ms = Math.min(draw(rule, random), rule['delay-max-ms'] ?? Infinity)
+  const ms = Math.min(draw(rule, random), rule['delay-max-ms'] ?? DELAY_MAX_MS)
   return Math.round(ms * 1000) / 1000
 }
 

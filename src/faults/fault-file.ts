@@ -1,7 +1,8 @@
 /** Rules in a file, and the maps that they name. A map is read once, by whoever makes the rule, relative to their file. */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { messageOf } from '../util/errors.js'
+import { formatBytes, MiB } from '../util/units.js'
 import { FaultRuleError, parseFaultFile, type FaultFile } from './parse.js'
 import type { FaultRule } from './vocabulary.js'
 
@@ -30,8 +31,19 @@ async function loadMap(rule: FaultRule, where: string, folder: string): Promise<
   const { 'map-file': path, ...others } = rule
   if (path === undefined) return rule
   try {
-    return { ...others, map: await readFile(resolve(folder, path), 'utf8') }
+    return { ...others, map: await readMap(resolve(folder, path)) }
   } catch (error) {
     throw new FaultRuleError(where, `${where}: 'map-file': ${messageOf(error)}`, 'map-file')
   }
+}
+
+/** Some millions of lines. */
+const MAP_BYTES_MAX = 64 * MiB
+
+async function readMap(path: string): Promise<string> {
+  const stats = await stat(path)
+  if (!stats.isFile()) throw new Error(`${path} is not a file`)
+  if (stats.size > MAP_BYTES_MAX)
+    throw new Error(`${path} has ${formatBytes(stats.size)}, and ${formatBytes(MAP_BYTES_MAX)} is the limit`)
+  return readFile(path, 'utf8')
 }

@@ -147,12 +147,16 @@ function operationsOfEffect(rule: FaultRule, where: string): void {
   }
 }
 
+/** A day: a timer cannot wait for more than 24 of them. */
+export const DELAY_MAX_MS = 86_400_000
+
 const RANGES: readonly (readonly [member: FaultMember, least: number, most: number])[] = [
   ['probability', 0, 1],
   ['percent', 0, 100],
   ['kept-percent', 0, 100],
-  ['delay-ms', 0, 86_400_000],
-  ['delay-max-ms', 0, 86_400_000],
+  ['delay-ms', 0, DELAY_MAX_MS],
+  ['delay-max-ms', 0, DELAY_MAX_MS],
+  ['duration-ms', 1, DELAY_MAX_MS],
   ['shape', 0.01, 1000],
 ]
 
@@ -182,7 +186,7 @@ function checkPercentiles(steps: NonNullable<FaultRule['percentiles']>, where: s
   if (steps.length === 0) refuse(where, 'percentiles', 'is missing or empty: the distribution percentiles needs it')
   let last = { percent: 0, ms: 0 }
   for (const step of steps) {
-    if (!(step.percent >= last.percent && step.percent <= 100 && step.ms >= last.ms))
+    if (!(step.percent >= last.percent && step.percent <= 100 && step.ms >= last.ms && step.ms <= DELAY_MAX_MS))
       refuse(where, 'percentiles', 'should ascend, from 0 to 100 percent')
     last = step
   }
@@ -195,12 +199,15 @@ function growthIsSaid({ grow }: FaultRule, where: string): void {
   if (isBoth || isNone) refuse(where, 'grow', "needs one of 'every-requests' and 'every-ms'")
 }
 
+/** A request has thousands of sectors, and they are drawn one by one. */
+const BITS_MAX = 64
+
 function corruptionIsPossible(rule: FaultRule, where: string): void {
   const { corruption = 'bit-flip', bits } = rule
   if (corruption === 'stale' && operationsOf(rule).includes('read'))
     refuse(where, 'corruption', 'stale is of writes, which are not done: add "operations": ["write"]')
   if (bits !== undefined && corruption !== 'bit-flip') refuse(where, 'bits', 'goes with the corruption bit-flip')
-  if (bits !== undefined && bits > 4096) refuse(where, 'bits', 'is more than a sector has: 4096')
+  if (bits !== undefined && bits > BITS_MAX) refuse(where, 'bits', `should be at most ${BITS_MAX}: garbage has more`)
 }
 
 export const AGES_DEFAULT = { slow: 0, weak: 1000, bad: 2000 } as const

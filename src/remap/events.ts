@@ -48,6 +48,8 @@ export interface RemapEvents {
     sectors: number
     seconds: number
     hangs: boolean
+    /** Its number in the fault log, when it was injected. */
+    fault?: number
   }
   /** A disk that hung has answered something. */
   DISK_RESPONDS: { disk: 'main' | 'spare' | 'replica'; name: string }

@@ -32,7 +32,9 @@ export function guarded(opened: OpenedDisk, options: GuardOptions): OpenedDisk {
   const tell = ({ operation, offset, length }: RequestRange, hangs: boolean): void => {
     const sector = Math.floor(offset / SECTOR_SIZE)
     const sectors = Math.ceil((offset + length) / SECTOR_SIZE) - sector
-    emit('IO_TIMEOUT', { disk, name, operation, sector, sectors, seconds: timeoutMs / 1000, hangs })
+    const fault = opened.device.heldBy?.(operation, offset, length)
+    const injected = fault === undefined ? {} : { fault }
+    emit('IO_TIMEOUT', { disk, name, operation, sector, sectors, seconds: timeoutMs / 1000, hangs, ...injected })
   }
   const device = new DeadlineDevice(opened.device, {
     timeoutMs,

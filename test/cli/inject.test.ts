@@ -67,6 +67,9 @@ void t.test('rules come from a file, and bad sectors from the lists of other pro
   )
   t.match(await inject('--from', rules), { code: 0, stdout: /^a: error, active\n.*6 sectors.*\nb: error, active\n/s })
   await fails(t, 1, /there is a rule 'a' already/, ['inject', '--control', server.controlPath, '--from', rules])
+  await fails(t, 1, /'map-file': .* is not a file/, [
+    ...['inject', '--control', server.controlPath, '--map-file', files.folder],
+  ])
   const wrong = file('wrong.json', '{"rules": [{"sector": 1}, {"sektor": 1}]}')
   await fails(t, 1, /wrong\.json: Parameter 'rules\[1\]\.sektor' is unexpected/, [
     ...['inject', '--control', server.controlPath, '--from', wrong],

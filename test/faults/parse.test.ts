@@ -40,6 +40,8 @@ const REFUSALS: readonly (readonly [rule: unknown, message: RegExp, member?: str
   [{ effect: 'tear', operations: ['read'] }, /has read, and the effect tear is for write/, 'operations'],
   [{ effect: 'gone', sector: 1 }, /all of the disk is/, 'sector'],
   [{ operations: [] }, /is empty/, 'operations'],
+  [{ effect: 'hang', 'duration-ms': 1e11 }, /from 1 to 86400000/, 'duration-ms'],
+  [{ effect: 'corrupt', bits: 65 }, /at most 64/, 'bits'],
   [{ probability: 2 }, /from 0 to 1/, 'probability'],
   [{ grow: { sectors: 1 } }, /needs one of 'every-requests' and 'every-ms'/, 'grow'],
   [{ effect: 'corrupt', corruption: 'stale' }, /stale is of writes/, 'corruption'],
