@@ -234,6 +234,12 @@ export class DaemonProcess {
     }
   }
 
+  /** The end of what it printed and, when it runs no more, how it ended and what its command line was; for messages. */
+  story(): string {
+    if (this.#exit === undefined) return this.log()
+    return `it ${formatExit(this.#exit)}\ncommand: ${this.commandLine}\n${this.log()}`
+  }
+
   /** A failure told with everything that is known of this process. */
   error(reason: string, options?: ErrorOptions): LaunchError {
     return new LaunchError(reason, this.commandLine, this.#exit, this.log(), options)

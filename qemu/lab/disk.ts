@@ -155,7 +155,7 @@ export class LabDisk {
   }
 
   log(): string {
-    return this.#daemon?.process.log() ?? ''
+    return this.#daemon?.process.story() ?? ''
   }
 }
 

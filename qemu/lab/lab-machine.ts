@@ -232,7 +232,7 @@ export class LabMachine {
   }
 
   log(): string {
-    return this.#machine?.process.log() ?? ''
+    return this.#machine?.process.story() ?? ''
   }
 }
 

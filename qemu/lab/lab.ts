@@ -13,12 +13,11 @@ import { operationsOf } from '../../src/faults/parse.js'
 import { Random } from '../../src/util/random.js'
 import { UsageError } from '../../src/util/errors.js'
 import { guestImage } from '../guest-image.js'
-import type { MachineDrive } from '../machine.js'
 import { packageRoot } from '../package-root.js'
 import { ProgramNotFoundError } from '../program.js'
 import { LaunchError } from '../process.js'
 import type { Mark } from '../report/record.js'
-import { stageShape, type DriveSettings, type StageInput, type StageSetup } from '../scenario/format.js'
+import { stageShape, type StageInput, type StageSetup } from '../scenario/format.js'
 import { checks as checksShape, type CheckSettings } from '../scenario/format-checks.js'
 import {
   assertion,
@@ -28,7 +27,6 @@ import {
   fioRun,
   guestCommand,
   qmpCommand,
-  type CliCommand,
   type ConditionInput,
   type EventWaitInput,
   type ObservationInput,
@@ -36,10 +34,10 @@ import {
 import { fault, type Fault, type FaultInput } from '../scenario/format-faults.js'
 import { damage, kill, workload, type KillInput, type WorkloadInput } from '../scenario/format-steps.js'
 import { mismatches } from '../scenario/expectation.js'
-import { castProblems, machinesOf, serversOf } from '../scenario/plausible.js'
+import { castProblems, machinesOf } from '../scenario/plausible.js'
 import { readShape, type InOf, type Shape } from '../scenario/shape.js'
-import { checkContents, checkFileSystems, finding, judgeKernelLog, judgeWrites, type Finding } from './checks.js'
 import { LabDisk } from './disk.js'
+import { FinalChecks, type CheckResult } from './final-checks.js'
 import { ExpectationError, LabError } from './error.js'
 import { EventLog, type LabEvent, type Moment } from './events.js'
 import { LabMachine } from './lab-machine.js'
@@ -53,6 +51,7 @@ import {
   type CommandResult,
   type Observed,
 } from './observe.js'
+import { Parts, type Part, type PartsOptions } from './parts.js'
 import { LabServer } from './server.js'
 import { Timeline } from './timeline.js'
 import type { LabWorkload } from './workload.js'
@@ -72,16 +71,7 @@ export interface LabOptions extends StageInput {
   readonly program?: string
 }
 
-/** One of the checks of the end. */
-export interface CheckResult {
-  /** `kernel-log`, `writes`, `checksums`, `e2fsck`, `verify`. */
-  readonly id: string
-  /** As a sentence. */
-  readonly name: string
-  readonly ok: boolean
-  readonly detail: string
-}
-
+export type { CheckResult }
 export type CheckInput = InOf<typeof checksShape>
 
 const FINISH_TIMEOUT_MS = 60_000
@@ -110,22 +100,22 @@ export class Lab {
   readonly directory: string
   readonly timeline: Timeline
   readonly events: EventLog
-  readonly disks: ReadonlyMap<string, LabDisk>
-  readonly servers: ReadonlyMap<string, LabServer>
-  readonly machines: ReadonlyMap<string, LabMachine>
+  readonly #parts: Parts
+  readonly #checks: FinalChecks
   readonly #program: string
   readonly #keep: boolean
   readonly #folder: string
   readonly #aborted = new AbortController()
   readonly #outerSignal: AbortSignal | undefined
   readonly #draws = new Map<string, number>()
+  readonly #pending = new Set<Promise<void>>()
   #lastStep: Moment = 0
   #closing: Promise<void> | undefined
 
   private constructor(
-    directory: string,
+    setup: StageSetup,
     options: Omit<LabOptions, keyof StageInput>,
-    parts: (lab: Lab) => Pick<Lab, 'disks' | 'servers' | 'machines'>,
+    { directory, image }: Pick<PartsOptions, 'directory' | 'image'>,
   ) {
     this.directory = directory
     this.seed = new Random(options.seed).seed
@@ -135,10 +125,11 @@ export class Lab {
     this.#outerSignal = options.signal
     this.#keep = options.keep ?? false
     this.#folder = options.folder ?? process.cwd()
-    const { disks, servers, machines } = parts(this)
-    this.disks = disks
-    this.servers = servers
-    this.machines = machines
+    const { events, timeline, fill } = this
+    this.#parts = new Parts(setup, { directory, image, events, timeline, fill, program: this.#program })
+    this.#checks = new FinalChecks(this.#parts, timeline, (run) =>
+      runProgram(this.#observed, { run, status: 'any', within: FINISH_TIMEOUT_MS }, this.signal),
+    )
     options.signal?.addEventListener('abort', this.#abort)
   }
 
@@ -149,7 +140,7 @@ export class Lab {
     options.signal?.throwIfAborted()
     const image = Object.keys(machinesOf(setup)).length === 0 ? undefined : await guestImage()
     const directory = await mkdtemp(path.join(tmpdir(), 'nbd-remap-lab-'))
-    const made = new Lab(directory, options, (it) => partsOf(it, setup, directory, image))
+    const made = new Lab(setup, options, { directory, image })
     try {
       await made.#start()
       return made
@@ -170,10 +161,17 @@ export class Lab {
     await Promise.all([...this.machines.values()].filter(atOnce).map((machine) => this.#starting(machine)))
   }
 
-  async #starting(it: LabDisk | LabServer | LabMachine): Promise<void> {
+  /** What is just being started when the lab is closed is awaited, and ended then. */
+  async #starting(it: Part): Promise<void> {
     this.signal.throwIfAborted()
-    await it.start()
-    if (this.signal.aborted) it.killNow()
+    const started = it.start()
+    this.#pending.add(started)
+    try {
+      await started
+    } finally {
+      this.#pending.delete(started)
+      if (this.signal.aborted) it.killNow()
+    }
     this.signal.throwIfAborted()
   }
 
@@ -182,39 +180,47 @@ export class Lab {
     return this.#aborted.signal
   }
 
+  get disks(): ReadonlyMap<string, LabDisk> {
+    return this.#parts.disks
+  }
+
+  get servers(): ReadonlyMap<string, LabServer> {
+    return this.#parts.servers
+  }
+
+  get machines(): ReadonlyMap<string, LabMachine> {
+    return this.#parts.machines
+  }
+
+  get workloads(): LabWorkload[] {
+    return this.#parts.workloads
+  }
+
   /** The only server, or the one that is named `server`. */
   get server(): LabServer {
-    return the('server', this.servers, this.servers.has('server') ? 'server' : undefined)
+    return this.#parts.server(this.servers.has('server') ? 'server' : undefined)
   }
 
   /** The only machine, or the one that is named `guest`. */
   get guest(): LabMachine {
-    return the('machine', this.machines, this.machines.has('guest') ? 'guest' : undefined)
+    return this.#parts.machine(this.machines.has('guest') ? 'guest' : undefined)
   }
 
   disk(name: string): LabDisk {
-    return the('disk', this.disks, name)
+    return this.#parts.disk(name)
   }
 
   machine(name?: string): LabMachine {
-    return name === undefined ? the('machine', this.machines) : the('machine', this.machines, name)
+    return this.#parts.machine(name)
   }
 
   workload(name: string): LabWorkload {
-    for (const { workloads } of this.machines.values()) {
-      const found = workloads.get(name)
-      if (found !== undefined) return found
-    }
-    throw new LabError(`there is no workload '${name}'`)
-  }
-
-  get workloads(): LabWorkload[] {
-    return [...this.machines.values()].flatMap(({ workloads }) => [...workloads.values()])
+    return this.#parts.workload(name)
   }
 
   /** Whether there is a server, machine or storage daemon of that name. */
   knows(name: string): boolean {
-    return this.servers.has(name) || this.machines.has(name) || this.disks.get(name)?.isUpstream === true
+    return this.#parts.knows(name)
   }
 
   /**
@@ -240,7 +246,7 @@ export class Lab {
   async fault(input: FaultInput | Fault, label = 'fault'): Promise<void> {
     const { on, rule } = readInput('fault', fault, input)
     await this.#acting(async () => {
-      const it = this.#process(on)
+      const it = this.#parts.process(on)
       if (it instanceof LabDisk) {
         const [read = rule] = await loadMaps([rule], this.#folder)
         const rules = await it.fault(read, this.draw(label))
@@ -257,7 +263,7 @@ export class Lab {
   /** The faults of a disk, or of the fault device in a server, are taken away. */
   async clear(name: string): Promise<void> {
     await this.#acting(async () => {
-      const it = this.#process(name)
+      const it = this.#parts.process(name)
       if (it instanceof LabDisk) await it.clear()
       else if (it instanceof LabServer) await it.execute('clear-errors')
       this.timeline.mark('fault', `${name}: faults taken away`)
@@ -268,7 +274,7 @@ export class Lab {
   async kill(input: KillInput): Promise<void> {
     const { what, part, whileWriting } = readInput('kill', kill, input)
     await this.#acting(async () => {
-      const it = this.#process(what)
+      const it = this.#parts.process(what)
       const requests = it instanceof LabServer ? await it.kill(part, whileWriting) : undefined
       if (!(it instanceof LabServer)) await it.kill()
       this.timeline.mark(
@@ -281,7 +287,7 @@ export class Lab {
   /** SIGSTOP: it hangs. */
   async stop(name: string): Promise<void> {
     await this.#acting(async () => {
-      const it = this.#process(name)
+      const it = this.#parts.process(name)
       await (it instanceof LabServer ? it.stop() : it.signal('SIGSTOP'))
       this.timeline.mark('kill', `${name}: SIGSTOP`)
     })
@@ -290,7 +296,7 @@ export class Lab {
   /** SIGCONT: it goes on. */
   async cont(name: string): Promise<void> {
     await this.#acting(async () => {
-      const it = this.#process(name)
+      const it = this.#parts.process(name)
       if (it instanceof LabServer) it.cont()
       else await it.signal('SIGCONT')
       this.timeline.mark('restart', `${name}: SIGCONT`)
@@ -301,7 +307,7 @@ export class Lab {
   async start(...names: readonly string[]): Promise<void> {
     await this.#acting(async () => {
       for (const name of names) {
-        await this.#starting(this.#process(name))
+        await this.#starting(this.#parts.process(name))
         this.timeline.mark('restart', `${name}: started`)
       }
     })
@@ -309,14 +315,14 @@ export class Lab {
 
   /** Ends it in good order. */
   async quit(name: string): Promise<void> {
-    await this.#acting(() => this.#process(name).quit())
+    await this.#acting(() => this.#parts.process(name).quit())
     this.timeline.mark('kill', `${name}: ended in good order`)
   }
 
   /** SIGKILL to all of them at once. */
   async powerCut(...names: readonly string[]): Promise<void> {
     await this.#acting(async () => {
-      const all = names.map((name) => this.#process(name))
+      const all = names.map((name) => this.#parts.process(name))
       for (const it of all) it.killNow()
       await Promise.all(all.map((it) => it.gone()))
       this.timeline.mark('kill', `power cut: ${names.join(', ')}`)
@@ -414,77 +420,14 @@ export class Lab {
       throw new ExpectationError(failed.map(({ name, detail }) => `not so: ${name}: ${detail}`).join('\n'))
   }
 
-  async runChecks(settings: CheckSettings): Promise<CheckResult[]> {
-    for (const machine of this.machines.values())
-      await machine
-        .awake()
-        .then(() => machine.finishWorkloads())
-        .catch(() => undefined)
-    const results: CheckResult[] = []
-    const add = async (id: CheckId, on: boolean, look: () => Promise<Finding>): Promise<void> => {
-      if (on) results.push(await this.#check(id, look))
-    }
-    await add('kernel-log', settings.kernelLog.on && this.machines.size > 0, () => this.#kernelLog(settings.kernelLog))
-    const written = this.workloads.length > 0
-    await add('writes', settings.writes && written, () => Promise.resolve(judgeWrites(this.workloads)))
-    await add('checksums', settings.checksums && written, () => this.#everyMachine(checkContents))
-    await add('e2fsck', settings.e2fsck && this.machines.size > 0, () => this.#everyMachine(checkFileSystems))
-    await this.#endInGoodOrder()
-    await add('verify', settings.verify && this.servers.size > 0, () => this.#verify())
-    return results
+  /** As `checks`, with settings that were read already. */
+  runChecks(settings: CheckSettings): Promise<CheckResult[]> {
+    return this.#checks.all(settings)
   }
 
   /** One of the checks, now. */
   checkNow(id: 'kernel-log' | 'writes' | 'checksums', settings = EVERY_CHECK): Promise<CheckResult> {
-    if (id === 'kernel-log') return this.#check(id, () => this.#kernelLog(settings.kernelLog))
-    if (id === 'writes') return this.#check(id, () => Promise.resolve(judgeWrites(this.workloads)))
-    return this.#check(id, () => this.#everyMachine(checkContents))
-  }
-
-  async #check(id: CheckId, look: () => Promise<Finding>): Promise<CheckResult> {
-    const { ok, detail } = await finding(look)
-    const name = CHECKS[id]
-    this.timeline.check(name, ok, detail)
-    return { id, name, ok, detail }
-  }
-
-  async #kernelLog(settings: CheckSettings['kernelLog']): Promise<Finding> {
-    const logs = await Promise.all([...this.machines.values()].map((it) => it.kernelLog()))
-    return judgeKernelLog(logs.flat(), settings)
-  }
-
-  async #everyMachine(look: (machine: LabMachine) => Promise<Finding>): Promise<Finding> {
-    const found = []
-    for (const machine of this.machines.values()) {
-      await machine.awake()
-      found.push(await look(machine))
-    }
-    return { ok: found.every(({ ok }) => ok), detail: found.map(({ detail }) => detail).join('; ') }
-  }
-
-  /** A stop that fails is for `verify` to tell. */
-  async #endInGoodOrder(): Promise<void> {
-    for (const machine of this.machines.values()) if (machine.running) await machine.quit().catch(() => machine.kill())
-  }
-
-  async #verify(): Promise<Finding> {
-    const wrong: string[] = []
-    const servers = [...this.servers.values()]
-    // Those first that stand by for others: they would take over.
-    for (const server of servers.toReversed()) if (server.running) await server.quit()
-    const spares = new Set(servers.flatMap(({ settings }) => settings.spares))
-    for (const name of spares) wrong.push(...(await this.#problemsOfSpare(name)))
-    return { ok: wrong.length === 0, detail: wrong.length === 0 ? 'no problem' : wrong.join('\n') }
-  }
-
-  async #problemsOfSpare(name: string): Promise<string[]> {
-    const run: CliCommand = {
-      run: ['verify', '--spare', this.disk(name).address, '--json'],
-      status: 'any',
-      within: FINISH_TIMEOUT_MS,
-    }
-    const { status, stdout, stderr } = await runProgram(this.#observed, run, this.signal)
-    return status === 0 ? [] : [`${name}: ${stdout.trim()}${stderr.trim()}`]
+    return this.#checks.one(id, settings)
   }
 
   /** The end: kills and removes whatever there still is. */
@@ -501,8 +444,9 @@ export class Lab {
     this.#outerSignal?.removeEventListener('abort', this.#abort)
     this.#abort()
     this.events.close()
+    await Promise.allSettled(this.#pending)
     try {
-      for (const it of this.#processes()) await it.gone()
+      for (const it of this.#parts.all) await it.gone()
     } finally {
       if (this.#keep) await this.#keepLogs()
       else await rm(this.directory, { recursive: true, force: true })
@@ -510,25 +454,13 @@ export class Lab {
   }
 
   async #keepLogs(): Promise<void> {
-    for (const it of this.#processes())
+    for (const it of this.#parts.all)
       if (it.log() !== '') await writeFile(path.join(this.directory, `${it.name}.log`), it.log())
   }
 
   readonly #abort = (): void => {
     this.#aborted.abort(this.#outerSignal?.reason ?? new LabError('the lab was closed'))
-    for (const it of this.#processes()) it.killNow()
-  }
-
-  /** Those that lean on others first. */
-  #processes(): (LabDisk | LabServer | LabMachine)[] {
-    return [...this.machines.values(), ...this.servers.values(), ...this.disks.values()]
-  }
-
-  #process(name: string): LabDisk | LabServer | LabMachine {
-    const it = this.servers.get(name) ?? this.machines.get(name) ?? this.disks.get(name)
-    if (it === undefined || (it instanceof LabDisk && !it.isUpstream))
-      throw new LabError(`there is no server, machine or storage daemon '${name}'`)
-    return it
+    for (const it of this.#parts.all) it.killNow()
   }
 
   /** From its beginning on, events count for the next wait. */
@@ -539,26 +471,12 @@ export class Lab {
   }
 
   #value(key: string): string {
+    const own = { seed: this.seed, directory: this.directory }
+    const value = Object.hasOwn(own, key) ? own[key as keyof typeof own] : this.#parts.value(key)
+    if (value !== undefined) return value
     const [name = '', what] = key.split('.')
-    const server = this.servers.get(name)
-    const disk = this.disks.get(name)
-    const machine = this.machines.get(name)
-    const values: Readonly<Record<string, string | undefined>> = {
-      seed: this.seed,
-      directory: this.directory,
-      [`${name}.file`]: disk?.file,
-      [`${name}.address`]: disk?.address,
-      [`${name}.uri`]: server?.uri,
-      [`${name}.socket`]: server?.socketPath ?? disk?.socketPath,
-      [`${name}.control`]: server?.controlPath,
-      [`${name}.monitor`]: machine === undefined ? undefined : path.join(machine.directory, 'monitor.qmp'),
-    }
-    const value = values[key]
-    if (value === undefined)
-      throw new LabError(
-        `'{{${key}}}' stands for nothing${what === undefined ? '' : `: there is no ${what} of '${name}'`}`,
-      )
-    return value
+    const why = what === undefined ? '' : `: there is no ${what} of '${name}'`
+    throw new LabError(`'{{${key}}}' stands for nothing${why}`)
   }
 
   get #observed(): Observed {
@@ -578,7 +496,7 @@ export class Lab {
     args: Readonly<Record<string, unknown>>,
     timeoutMs: number,
   ): Promise<unknown> {
-    const it = this.#process(target)
+    const it = this.#parts.process(target)
     if (it instanceof LabServer) return it.execute(command, args, timeoutMs)
     const qmp = it instanceof LabMachine ? it.machine.qmp : it.daemon.qmp
     return qmp.execute(command, args, { timeoutMs })
@@ -592,69 +510,6 @@ const workloadState = (workload: LabWorkload, nowMs: number): object => ({
   'longest-gap': workload.longestGap(nowMs),
   running: workload.running,
 })
-
-const CHECKS = {
-  'kernel-log': "the guest's kernel log has no I/O error",
-  writes: 'no write of the guest has failed',
-  checksums: 'all that the guest has written reads back',
-  e2fsck: 'e2fsck finds nothing wrong',
-  verify: 'nbd-remap verify finds the metadata whole',
-} as const
-type CheckId = keyof typeof CHECKS
-
-/** @param name the only one when not given */
-function the<T>(kind: string, among: ReadonlyMap<string, T>, name?: string): T {
-  const found = name === undefined && among.size === 1 ? [...among.values()][0] : among.get(name ?? '')
-  if (found !== undefined) return found
-  const known = among.size === 0 ? 'there are none' : `there are ${[...among.keys()].join(', ')}`
-  throw new LabError(name === undefined ? `say which ${kind}: ${known}` : `there is no ${kind} '${name}': ${known}`)
-}
-
-type Image = Awaited<ReturnType<typeof guestImage>> | undefined
-
-function partsOf(
-  it: Lab,
-  setup: StageSetup,
-  directory: string,
-  image: Image,
-): Pick<Lab, 'disks' | 'servers' | 'machines'> {
-  const { events, timeline } = it
-  const mapped = <S, T>(settings: Readonly<Record<string, S>>, make: (name: string, one: S) => T): Map<string, T> =>
-    new Map(Object.entries(settings).map(([name, one]) => [name, make(name, one)]))
-  const disks = mapped(setup.disks, (name, settings) => new LabDisk(name, settings, { directory, events }))
-  const address = (name: string): string => the('disk', disks, name).address
-  const program = path.join(packageRoot(), 'dist/src/cli/bin.cjs')
-  const servers = mapped(serversOf(setup), (name, settings) => {
-    const commandLine = () => ({
-      main: address(settings.main),
-      spares: settings.spares.map(address),
-      ...(settings.replica === undefined ? {} : { replica: address(settings.replica) }),
-      options: it.fill(settings.options),
-    })
-    return new LabServer(name, settings, { directory, program, events, timeline, commandLine })
-  })
-  const drive = (settings: DriveSettings): MachineDrive =>
-    driveOf(settings, servers.get(settings.disk) ?? the('disk', disks, settings.disk))
-  const machines = mapped(machinesOf(setup), (name, settings) => {
-    const drives = () => settings.drives.map(drive)
-    return new LabMachine(name, settings, { directory, image, events, timeline, drives })
-  })
-  return { disks, servers, machines }
-}
-
-function driveOf(
-  { disk, node = disk, reconnectDelay, werror, rerror, device }: DriveSettings,
-  provider: LabServer | LabDisk,
-): MachineDrive {
-  const source =
-    provider instanceof LabServer ? { nbd: { path: provider.socketPath, exportName: 'disk' } } : provider.source
-  const delay = reconnectDelay === undefined ? {} : { reconnectDelaySeconds: Math.ceil(reconnectDelay / 1000) }
-  return {
-    nodeName: node,
-    source: 'nbd' in source ? { nbd: { ...source.nbd, ...delay } } : source,
-    device: { ...device, ...(werror === undefined ? {} : { werror }), ...(rerror === undefined ? {} : { rerror }) },
-  }
-}
 
 /** Whether an error says that the stage itself fell over, rather than that something was not as expected. */
 export const isBroken = (error: unknown): boolean =>

@@ -194,7 +194,7 @@ export class LabServer {
   }
 
   log(): string {
-    return this.#server?.process.log() ?? ''
+    return this.#server?.process.story() ?? ''
   }
 
   /** Asks until it has requests in flight. */

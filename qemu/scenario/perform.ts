@@ -47,6 +47,7 @@ export async function perform(performance: Performance, steps: readonly Step[]):
     await Promise.all(performance.background.values())
   } catch (error) {
     performance.ended.abort(error)
+    await Promise.allSettled(performance.background.values())
     throw error
   }
 }

@@ -139,12 +139,14 @@ async function perfect(
     },
   }
   let stepError: StepError | undefined
+  let logs: ReadonlyMap<string, string> = new Map()
   try {
     await perform(performance, part.steps)
   } catch (error) {
     stage.signal.throwIfAborted()
     if (!(error instanceof StepError)) throw error
     stepError = error
+    logs = logsOf(stage)
     failures.set(titleOf(error.step), error.message)
     stage.timeline.check(titleOf(error.step), false, error.message)
   }
@@ -154,22 +156,29 @@ async function perfect(
   for (const workload of stage.workloads) stage.timeline.series.push(...workload.series(stage.timeline.now()))
   for (const server of stage.servers.values()) stage.timeline.series.push(...server.series)
   if (stepError === undefined) stage.signal.throwIfAborted()
-  else return { outcome: brokenOr(stepError), error: withLogs(stepError, stage), failures }
+  else return { outcome: brokenOr(stepError), error: withLogs(stepError, logs), failures }
   return { outcome: failures.size === 0 ? 'passed' : 'failed', failures }
 }
 
 const brokenOr = (error: StepError): Outcome => (isBroken(error.cause) ? 'broken' : 'failed')
 
-const LOG_BYTES = 2000
+const LOG_LENGTH_MAX = 6000
 
-/** What the programs have printed last: a step is explained by them more often than by itself. */
-function withLogs(error: StepError, stage: Lab): string {
-  const logs = [...stage.servers, ...stage.machines, ...stage.disks].flatMap(([name, it]) => {
-    const log = it.log().trim()
-    return log === '' ? [] : [`log of ${name}:\n${log.slice(-LOG_BYTES)}`]
-  })
-  return [error.message, ...logs].join('\n')
+/** What the programs have printed last, and how they ended: a step is explained by them more often than by itself. */
+function withLogs(error: StepError, logs: ReadonlyMap<string, string>): string {
+  return [error.message, ...[...logs].map(([name, log]) => `${name}:\n${log}`)].join('\n')
 }
+
+function logsOf(stage: Lab): Map<string, string> {
+  const logs = [...stage.servers, ...stage.machines, ...stage.disks].map(
+    ([name, it]) => [name, it.log().trim()] as const,
+  )
+  return new Map(logs.filter(([, log]) => log !== '').map(([name, log]) => [name, shortened(log)]))
+}
+
+/** The command line stands at the beginning. */
+const shortened = (log: string): string =>
+  log.length <= LOG_LENGTH_MAX ? log : `${log.slice(0, LOG_LENGTH_MAX / 2)}\n[...]\n${log.slice(-LOG_LENGTH_MAX / 2)}`
 
 function takeMeasure(
   stage: Lab,

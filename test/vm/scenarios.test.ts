@@ -16,27 +16,24 @@ const BY_THE_CLOCK = new Set(['longest pause'])
 
 void t.test('there is a scenario for each disaster, and each has a control run', (t) => {
   const scenarios = builtInScenarios()
-  t.same(
-    scenarios.map(({ name }) => name).sort(),
-    [
-      'bad-blocks-under-load',
-      'chaos',
-      'failing-spare',
-      'hard-read-errors',
-      'header-copies-destroyed',
-      'latency-storm',
-      'main-gone',
-      'mirror-to-healthy-disk',
-      'power-cut',
-      'read-errors-with-replica',
-      'server-hung',
-      'server-killed',
-      'spare-exhausted',
-      'standby-takes-over',
-      'upstream-lost',
-      'weak-reads',
-    ],
-  )
+  t.same(scenarios.map(({ name }) => name).sort(), [
+    'bad-blocks-under-load',
+    'chaos',
+    'failing-spare',
+    'hard-read-errors',
+    'header-copies-destroyed',
+    'latency-storm',
+    'main-gone',
+    'mirror-to-healthy-disk',
+    'power-cut',
+    'read-errors-with-replica',
+    'server-hung',
+    'server-killed',
+    'spare-exhausted',
+    'standby-takes-over',
+    'upstream-lost',
+    'weak-reads',
+  ])
   for (const { name, scenario } of scenarios) t.ok(scenario.control, name)
   t.end()
 })

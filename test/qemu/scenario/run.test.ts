@@ -92,7 +92,7 @@ void t.test('a step that fails is told with its place, the logs, and what is che
   t.equal(record.outcome, 'failed')
   t.match(
     record.error,
-    /^my\.yaml:12:10: step 'assert': query-status to server: pid should be 0, and is \d+\nlog of server:\n.*formatted/s,
+    /^my\.yaml:12:10: step 'assert': query-status to server: pid should be 0, and is \d+\nserver:\n.*formatted/s,
   )
   t.match(checksOf(record), [
     /^not ok assert query-status/,
