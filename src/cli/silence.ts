@@ -17,7 +17,7 @@ export type Silence =
   | 'disk'
   /** It wants to run, and the machine does not let it. */
   | 'starved'
-  /** It calculates: that may be a lot of work, which the next one would have, too. */
+  /** One of its threads calculates: that may be a lot of work, which the next one would have, too. */
   | 'busy'
 
 /** Calculating for so many times the limit is no work any more. */

@@ -10,9 +10,9 @@ export interface ProcessState {
   readonly started: number
   /** The main thread: `R` runs or could run, `S` sleeps, `D` waits without being interruptible, `T` stopped, `t` traced, `Z` ended. */
   readonly state: string
-  /** How long the main thread has run. */
+  /** How long its threads together have run, in steps of 10 ms. */
   readonly ranMs: number
-  /** How long all threads together have waited for a processor while they could run. */
+  /** How long they have waited for a processor while they could run. */
   readonly queuedMs: number
   /** The main thread is in a system call on a file or a block device. */
   readonly isInDiskCall: boolean
@@ -27,8 +27,8 @@ export function processState(pid: number): ProcessState | undefined {
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     const [state = ''] = fields
     if (state === 'Z' || state === 'X') return undefined
-    const [ranMs = 0] = schedule(folder, pid)
-    const queuedMs = readdirSync(`${folder}/task`).reduce((sum, id) => sum + (schedule(folder, id)[1] ?? 0), 0)
+    const ranMs = (Number(fields[USER_TIME]) + Number(fields[SYSTEM_TIME])) * TICK_MS
+    const queuedMs = readdirSync(`${folder}/task`).reduce((sum, id) => sum + queuedOf(folder, id), 0)
     return { pid, started: Number(fields[STARTED]), state, ranMs, queuedMs, isInDiskCall: isInDiskCall(folder) }
   } catch {
     return undefined
@@ -39,16 +39,20 @@ export function processState(pid: number): ProcessState | undefined {
 export const isSameProcess = ({ pid, started }: Pick<ProcessState, 'pid' | 'started'>): boolean =>
   processState(pid)?.started === started
 
-/** Field 22 of proc(5), of those after the name. */
+/** Fields 14, 15 and 22 of proc(5), of those after the name. */
+const USER_TIME = 11
+const SYSTEM_TIME = 12
 const STARTED = 19
+/** On every machine that Linux runs on. */
+const TICK_MS = 10
 
-/** How long the thread has run, and how long it has waited to; in milliseconds. */
-function schedule(folder: string, thread: number | string): readonly number[] {
+/** Of a thread. Zero when it has ended meanwhile, or where the kernel does not count. */
+function queuedOf(folder: string, thread: string): number {
   try {
-    const text = readFileSync(`${folder}/task/${thread}/schedstat`, 'latin1')
-    return text.split(' ').map((ns) => Number(ns) / 1e6)
+    const [, queuedNs = 0] = readFileSync(`${folder}/task/${thread}/schedstat`, 'latin1').split(' ').map(Number)
+    return queuedNs / 1e6
   } catch {
-    return []
+    return 0
   }
 }
 
