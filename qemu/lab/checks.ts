@@ -30,10 +30,10 @@ export function judgeKernelLog(log: readonly string[], { allow, require }: Check
 
 export function judgeWrites(workloads: readonly LabWorkload[]): Finding {
   const writes = workloads.reduce((sum, it) => sum + it.writes.length, 0)
-  const failed = workloads.flatMap(({ name, failures }) => (failures > 0 ? [`${failures} of ${name}`] : []))
-  return failed.length === 0
-    ? { ok: true, detail: `${writes} writes` }
-    : { ok: false, detail: `of ${writes} writes failed ${failed.join(', ')}` }
+  const failed = workloads.reduce((sum, it) => sum + it.failures, 0)
+  if (failed === 0) return { ok: true, detail: `${writes} writes` }
+  const each = workloads.filter(({ failures }) => failures > 0).map(({ name, failures }) => `${failures} of '${name}'`)
+  return { ok: false, detail: `${failed} of ${writes} writes failed: ${each.join(', ')}` }
 }
 
 /** Reads everything that the workloads of a machine have written from its disks again. */
