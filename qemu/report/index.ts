@@ -16,5 +16,6 @@ export {
   type Series,
 } from './record.js'
 export { ServerSampler, type SamplerOptions } from './server-sampler.js'
+export { writeSvg } from './svg.js'
 export { writeTap } from './tap.js'
 export { Track, TRACK_POINTS_MAX } from './track.js'

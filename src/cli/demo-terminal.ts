@@ -5,7 +5,7 @@ import ora, { type Ora } from 'ora'
 import type { Ensemble } from '../../qemu/demo/ensemble.js'
 import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
 import { runDemo, type DemoOptions, type DemoOutcome, type DemoResult } from '../../qemu/demo/story.js'
-import { writeHtml } from '../../qemu/report/index.js'
+import { writeHtml, writeJson } from '../../qemu/report/index.js'
 import { cacheDirectory } from '../util/cache-directory.js'
 import { fileProblem } from '../util/errors.js'
 import type { DemoCommandOptions } from './demo.js'
@@ -49,17 +49,27 @@ function report(
   process.exitCode = failed === 0 ? EXIT.done : EXIT.failed
 }
 
-/** What was shown has been shown, so that a report that cannot be written is no reason to fail, unless it was asked for. */
-async function writeReport({ record }: DemoOutcome, { report: wanted }: DemoCommandOptions): Promise<void> {
-  if (wanted === false) return
-  const file = path.resolve(typeof wanted === 'string' ? wanted : path.join(cacheDirectory(), 'demo.html'))
+/** What was shown has been shown, so that a file that cannot be written is no reason to fail, unless it was asked for. */
+async function writeReport(
+  { record }: DemoOutcome,
+  { report: wanted, record: json }: DemoCommandOptions,
+): Promise<void> {
+  const kept = path.join(cacheDirectory(), 'demo.html')
+  const html = typeof wanted === 'string' ? wanted : kept
+  if (wanted !== false)
+    await write('report', html, writeHtml([record], { generator: `nbd-remap ${packageVersion()}` }), html !== kept)
+  if (json !== undefined) await write('record', json, writeJson([record]), true)
+}
+
+async function write(what: string, name: string, text: string, isWanted: boolean): Promise<void> {
+  const file = path.resolve(name)
   try {
-    if (typeof wanted !== 'string') await mkdir(path.dirname(file), { recursive: true })
-    await writeFile(file, writeHtml([record], { generator: `nbd-remap ${packageVersion()}` }))
-    process.stderr.write(`report: ${file}\n`)
+    if (!isWanted) await mkdir(path.dirname(file), { recursive: true })
+    await writeFile(file, text)
+    process.stderr.write(`${what}: ${file}\n`)
   } catch (error) {
-    process.stderr.write(`the report ${file} cannot be written: ${fileProblem(error)}\n`)
-    if (typeof wanted === 'string') process.exitCode = EXIT.failed
+    process.stderr.write(`the ${what} ${file} cannot be written: ${fileProblem(error)}\n`)
+    if (isWanted) process.exitCode = EXIT.failed
   }
 }
 

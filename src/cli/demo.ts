@@ -8,6 +8,7 @@ export interface DemoCommandOptions {
   readonly json?: boolean
   /** A file; `true`: wherever it is kept; `false`: none. */
   readonly report: string | boolean
+  readonly record?: string
 }
 
 export const demoCommand = (): Command =>
@@ -18,6 +19,7 @@ export const demoCommand = (): Command =>
     .addOption(jsonOption())
     .option('--report <file>', 'where to write the report, an HTML page; else nbd-remap/demo.html below ~/.cache')
     .option('--no-report', 'write no report')
+    .option('--record <file>', 'write what the report is made from, as JSON (docs/runs.schema.json)')
     .addHelpText(
       'after',
       `

@@ -1,7 +1,7 @@
 /** `nbd-remap scenario list|run|check|report`: the options. What they do is loaded when it is wanted. */
 import { Command, InvalidArgumentError } from 'commander'
 import { jsonOption } from './options.js'
-import type { ReportOptions } from './write-reports.js'
+import type { PictureOptions, ReportOptions } from './write-reports.js'
 
 export interface RunCommandOptions extends ReportOptions {
   readonly seed?: string
@@ -85,6 +85,7 @@ const reportCommand = (): Command =>
     .option('--junit <file>', 'write a report as JUnit XML')
     .option('--json <file>', 'write a report as JSON (docs/runs.schema.json)')
     .option('--html <file>', 'write a report as one HTML page, with a timeline of each run')
+    .option('--svg <file>', 'write the timeline of the first run alone, as a picture')
     .addHelpText(
       'after',
       `
@@ -93,7 +94,7 @@ Exit codes: 0 all passed, 1 some did not, 2 a file is not such a report.
 Example:
   nbd-remap scenario report monday.json tuesday.json --html week.html`,
     )
-    .action(async (files: readonly string[], options: ReportOptions) => {
+    .action(async (files: readonly string[], options: PictureOptions) => {
       const { reportRuns } = await import('./scenario-report.js')
       await reportRuns(files, options)
     })

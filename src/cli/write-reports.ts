@@ -1,6 +1,6 @@
 /** The reports that were asked for, from the records of runs: of `scenario run`, and of `scenario report`. */
 import { writeFile } from 'node:fs/promises'
-import { writeHtml, writeJson, writeJunit, writeTap, type RunRecord } from '../../qemu/report/index.js'
+import { writeHtml, writeJson, writeJunit, writeSvg, writeTap, type RunRecord } from '../../qemu/report/index.js'
 import { fileProblem } from '../util/errors.js'
 import { packageVersion } from './package-version.js'
 
@@ -12,13 +12,19 @@ export interface ReportOptions {
   readonly html?: string
 }
 
+export interface PictureOptions extends ReportOptions {
+  readonly svg?: string
+}
+
 /** TAP on standard output when nothing was asked for. */
-export async function writeReports(records: readonly RunRecord[], options: ReportOptions): Promise<void> {
-  const { tap, junit, json, html } = options
+export async function writeReports(records: readonly RunRecord[], options: PictureOptions): Promise<void> {
+  const { tap, junit, json, html, svg } = options
   if (junit !== undefined) await write(junit, writeJunit(records))
   if (json !== undefined) await write(json, writeJson(records))
   if (html !== undefined) await write(html, writeHtml(records, { generator: `nbd-remap ${packageVersion()}` }))
-  if (tap || [junit, json, html].every((file) => file === undefined)) process.stdout.write(writeTap(records))
+  const [first] = records
+  if (svg !== undefined && first !== undefined) await write(svg, writeSvg(first))
+  if (tap || [junit, json, html, svg].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 
 async function write(file: string, text: string): Promise<void> {

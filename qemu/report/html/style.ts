@@ -12,9 +12,48 @@ const DARK = `
 --rate0:#6aa9ff;--rate1:#4cc9d9;--rate2:#9aa4ff;--time0:#c493f2;--time1:#f08fd4;--time2:#a79bff;--count0:#d3c06a;--count1:#a3cf6a;--count2:#d9a06a;
 --fault:#ff8a4c;--remap:#45cfa8;--kill:#f4f2ed;--restart:#6aa9ff;--event:#a3abb5;--note:#a3abb5;--outage:#ff8a4c`
 
+const COLOURS = `:root{${LIGHT};color-scheme:light dark}
+@media (prefers-color-scheme:dark){:root{${DARK}}}`
+
+/** What the timeline needs, wherever it stands. */
+const TIMELINE = `
+.timeline text{font-size:12px;fill:var(--soft)}
+.timeline .labels text:not(.step){paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}
+.timeline path{fill:none;vector-effect:non-scaling-stroke}
+.timeline .lane{fill:var(--ink);font-weight:600}
+.timeline .count{font-weight:600}
+.timeline .tick,.timeline .unit,.ticks text{font-size:11px}
+.ticks path{stroke:var(--rule)}
+.timeline .grid,.timeline .row{stroke:var(--rule)}
+.step.n0{fill:var(--band)}.step.n1{fill:var(--band2)}.timeline text.step{fill:var(--ink)}
+.gap{fill:var(--soft);opacity:.16}
+.outage{fill:var(--outage);opacity:.2}
+.timeline .line{stroke:var(--c);stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}
+.timeline .line.fine{stroke-width:1}
+.timeline .area{fill:var(--c);opacity:.13}
+.timeline .end{fill:var(--c);font-weight:600}
+.rate.n0{--c:var(--rate0)}.rate.n1{--c:var(--rate1)}.rate.n2{--c:var(--rate2)}
+.time.n0{--c:var(--time0)}.time.n1{--c:var(--time1)}.time.n2{--c:var(--time2)}
+.count.n0{--c:var(--count0)}.count.n1{--c:var(--count1)}.count.n2{--c:var(--count2)}
+.fault{--m:var(--fault)}.remap{--m:var(--remap)}.kill{--m:var(--kill)}.restart{--m:var(--restart)}.event{--m:var(--event)}.note{--m:var(--note)}.check{--m:var(--good)}.failed{--m:var(--bad)}
+.timeline .rug{stroke:var(--m);stroke-width:2.5}
+.timeline .rug.dense{stroke-width:2;opacity:.45}
+.timeline .bar{fill:var(--m);opacity:.35}
+.timeline path.kill{stroke:var(--kill);stroke-width:1.2;stroke-dasharray:3 3}
+.timeline path.rug.kill{stroke-width:3;stroke-dasharray:none}
+.timeline text.count,.timeline .labels text:not(.step){fill:var(--m)}
+.cursor path{stroke:var(--ink);stroke-width:1}
+.cursor rect{fill:var(--ink)}.timeline .cursor text{fill:var(--paper);font-size:11px;font-weight:600}
+.selection{fill:var(--rate0);opacity:.18}
+`.trim()
+
+/** Of a timeline that stands alone. */
+export const PICTURE_STYLE = `${COLOURS}
+.paper{fill:var(--paper)}
+${TIMELINE}`
+
 export const STYLE = `
-:root{${LIGHT};color-scheme:light dark}
-@media (prefers-color-scheme:dark){:root{${DARK}}}
+${COLOURS}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
 main,footer{max-width:1180px;margin:0 auto;padding:0 32px}
@@ -76,34 +115,7 @@ button:hover{border-color:var(--soft)}
 .timeline:focus:not(:focus-visible){outline:none}
 .scroll{overflow-x:auto}
 .timeline{display:block;width:100%;min-width:620px;height:auto;cursor:crosshair;touch-action:pan-y;user-select:none}
-.timeline text{font-size:12px;fill:var(--soft)}
-.timeline .labels text:not(.step){paint-order:stroke;stroke:var(--paper);stroke-width:4px;stroke-linejoin:round}
-.timeline path{fill:none;vector-effect:non-scaling-stroke}
-.timeline .lane{fill:var(--ink);font-weight:600}
-.timeline .count{font-weight:600}
-.timeline .tick,.timeline .unit,.ticks text{font-size:11px}
-.ticks path{stroke:var(--rule)}
-.timeline .grid,.timeline .row{stroke:var(--rule)}
-.step.n0{fill:var(--band)}.step.n1{fill:var(--band2)}.timeline text.step{fill:var(--ink)}
-.gap{fill:var(--soft);opacity:.16}
-.outage{fill:var(--outage);opacity:.2}
-.timeline .line{stroke:var(--c);stroke-width:1.6;stroke-linejoin:round;stroke-linecap:round}
-.timeline .line.fine{stroke-width:1}
-.timeline .area{fill:var(--c);opacity:.13}
-.timeline .end{fill:var(--c);font-weight:600}
-.rate.n0{--c:var(--rate0)}.rate.n1{--c:var(--rate1)}.rate.n2{--c:var(--rate2)}
-.time.n0{--c:var(--time0)}.time.n1{--c:var(--time1)}.time.n2{--c:var(--time2)}
-.count.n0{--c:var(--count0)}.count.n1{--c:var(--count1)}.count.n2{--c:var(--count2)}
-.fault{--m:var(--fault)}.remap{--m:var(--remap)}.kill{--m:var(--kill)}.restart{--m:var(--restart)}.event{--m:var(--event)}.note{--m:var(--note)}.check{--m:var(--good)}.failed{--m:var(--bad)}
-.timeline .rug{stroke:var(--m);stroke-width:2.5}
-.timeline .rug.dense{stroke-width:2;opacity:.45}
-.timeline .bar{fill:var(--m);opacity:.35}
-.timeline path.kill{stroke:var(--kill);stroke-width:1.2;stroke-dasharray:3 3}
-.timeline path.rug.kill{stroke-width:3;stroke-dasharray:none}
-.timeline text.count,.timeline .labels text:not(.step){fill:var(--m)}
-.cursor path{stroke:var(--ink);stroke-width:1}
-.cursor rect{fill:var(--ink)}.timeline .cursor text{fill:var(--paper);font-size:11px;font-weight:600}
-.selection{fill:var(--rate0);opacity:.18}
+${TIMELINE}
 .tip{position:absolute;top:44px;max-width:min(380px,60%);background:var(--card);border:1px solid var(--rule);border-radius:8px;box-shadow:0 6px 24px rgb(0 0 0/.16);padding:9px 13px;font-size:13px;line-height:1.45;pointer-events:none;visibility:hidden;z-index:2;overflow-wrap:anywhere}
 .tip.shown{visibility:visible}
 .tip .when{font-weight:650}

@@ -10,6 +10,8 @@ import { niceTicks } from './scale.js'
 
 /** In pixels. The script has the same numbers from the attributes of the drawing. */
 export const WIDTH = 1080
+/** Around a drawing that stands alone. */
+const MARGIN = 14
 const LEFT = 132
 const RIGHT = 116
 const STEPS_HEIGHT = 24
@@ -43,14 +45,18 @@ interface Plan {
   readonly height: number
 }
 
-/** @param id unique on the page */
-export function drawTimeline(run: RunRecord, beside: readonly RunRecord[], id: string): Markup {
+/**
+ * @param id unique on the page
+ * @param head of a drawing that is a document of its own: what it has to bring along
+ */
+export function drawTimeline(run: RunRecord, beside: readonly RunRecord[], id: string, head?: Markup): Markup {
   const plan = planOf(run, beside)
   const { spanMs, height, axisTop } = plan
   const scaled = `translate(${LEFT} 0) scale(${(WIDTH - LEFT - RIGHT) / spanMs} 1)`
-  return markup`<svg class="timeline" viewBox="0 0 ${WIDTH} ${height}" role="img" aria-label="${summary(run, plan)}"
+  const namespace = head && markup` xmlns="http://www.w3.org/2000/svg"`
+  return markup`<svg class="timeline"${namespace} viewBox="${head === undefined ? `0 0 ${WIDTH} ${height}` : `${-MARGIN} ${-MARGIN} ${WIDTH + 2 * MARGIN} ${height + 2 * MARGIN}`}" role="img" aria-label="${summary(run, plan)}"
  data-span="${spanMs}" data-left="${LEFT}" data-right="${RIGHT}" data-axis="${axisTop}" data-character="${CHARACTER_WIDTH}" data-pad="${LABEL_PAD}">
-<defs><clipPath id="${id}-plot"><rect class="plot" x="${LEFT}" y="0" width="${WIDTH - LEFT - RIGHT}" height="${height}"/></clipPath></defs>
+${head}<defs><clipPath id="${id}-plot"><rect class="plot" x="${LEFT}" y="0" width="${WIDTH - LEFT - RIGHT}" height="${height}"/></clipPath></defs>
 <g class="ticks">${timeTicks(plan)}</g>
 ${plan.series.map(seriesGutter)}${plan.marks.map(marksGutter)}
 <g clip-path="url(#${id}-plot)"><g class="scaled" transform="${scaled}">
