@@ -1,4 +1,5 @@
 /** Records as a JSON document, and the way back: what `--json` prints today is rendered again tomorrow. */
+import { cleanLine } from './clean-text.js'
 import type { RunRecord } from './record.js'
 import { MARK_KINDS, OUTCOMES } from './record.js'
 
@@ -42,7 +43,7 @@ function parse(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw new RecordFormatError(`not JSON: ${(error as Error).message}`, { cause: error })
+    throw new RecordFormatError(`not JSON: ${cleanLine((error as Error).message)}`, { cause: error })
   }
 }
 

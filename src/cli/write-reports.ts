@@ -27,6 +27,10 @@ export async function writeReports(records: readonly RunRecord[], options: Pictu
   if (tap || [junit, json, html, svg].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 
+/** Why a file could not be made, in a sentence for people. */
+export const whyNotWritten = (error: unknown): string =>
+  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'its folder does not exist' : fileProblem(error)
+
 async function write(file: string, text: string): Promise<void> {
   if (file === '-') {
     process.stdout.write(text)
@@ -35,6 +39,6 @@ async function write(file: string, text: string): Promise<void> {
   try {
     await writeFile(file, text)
   } catch (error) {
-    throw new Error(`the report ${file} cannot be written: ${fileProblem(error)}`, { cause: error })
+    throw new Error(`the report ${file} cannot be written: ${whyNotWritten(error)}`, { cause: error })
   }
 }

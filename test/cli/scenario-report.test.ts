@@ -34,5 +34,13 @@ void t.test('what is not a report is refused with its place', async (t) => {
   const sentence =
     /broken\.json: runs\[0\]\.name must be a string; it should be what "nbd-remap scenario run --json" writes/
   await fails(t, 2, sentence, ['scenario', 'report', monday, broken])
+  const nowhere = path.join(directory, 'no', 'page.html')
+  await fails(t, 1, /page\.html cannot be written: its folder does not exist/, [
+    'scenario',
+    'report',
+    monday,
+    '--html',
+    nowhere,
+  ])
   await fails(t, 2, /gone\.json: there is no such file/, ['scenario', 'report', path.join(directory, 'gone.json')])
 })

@@ -32,6 +32,7 @@ void t.test('damage is refused where it is', (t) => {
   }
   const damaged = (change: object): string => JSON.stringify({ version: 1, runs: [{ ...killedRun(), ...change }] })
   refuses('{"version": 1, "runs": [', /^not JSON: /)
+  refuses('vm\n', /^not JSON: [^\n]*$/)
   refuses('[]', /^the document must be an object/)
   refuses('{"runs": []}', /^version: none, but this program reads 1 only/)
   refuses('{"version": 2, "runs": []}', /^version: 2/)
