@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import ora, { type Ora } from 'ora'
-import type { Mark, RunRecord } from '../../qemu/report/index.js'
+import { isWithinLimit, type Mark, type RunRecord } from '../../qemu/report/index.js'
 import { builtInScenarios, findScenario } from '../../qemu/scenario/built-in.js'
 import { ScenarioFileError, type ScenarioFile } from '../../qemu/scenario/document.js'
 import { runScenario } from '../../qemu/scenario/run.js'
@@ -153,13 +153,19 @@ class Progress {
   }
 }
 
-function summary(file: ScenarioFile, { outcome, durationMs, control, checks, error, seed }: RunRecord): string {
+function summary(
+  file: ScenarioFile,
+  { outcome, durationMs, control, checks, measurements, error, seed }: RunRecord,
+): string {
   const seconds = ((durationMs + (control?.durationMs ?? 0)) / 1000).toFixed(1)
   const head = `${outcome === 'passed' ? 'passed' : outcome.toUpperCase()}  ${file.name}, ${seconds} s, --seed ${seed}`
   if (outcome === 'passed') return head
   const why = error === undefined ? [] : [error]
   const failed = checks.filter(({ ok }) => !ok).map(({ name, detail }) => `${name}: ${detail ?? ''}`)
-  return [head, ...why, ...failed.filter((text) => !why.some((it) => text.includes(it.split('\n')[0] ?? '')))]
+  const late = measurements
+    .filter((it) => !isWithinLimit(it))
+    .map(({ name, value, unit, limit = 0 }) => `${name}: ${value} ${unit}, and ${limit} ${unit} is the limit`)
+  return [head, ...why, ...late, ...failed.filter((text) => !why.some((it) => text.includes(it.split('\n')[0] ?? '')))]
     .join('\n')
     .replaceAll('\n', '\n  ')
 }
