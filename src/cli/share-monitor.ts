@@ -10,6 +10,9 @@ import type { QmpShareOptions } from './qmp-share.js'
 import { openShareSocket, type ShareSocket } from './share-socket.js'
 import { Stop } from './stop.js'
 
+/** A monitor greets at once, unless it has another client, or hangs. */
+const WAITING_SAID_MS = 2000
+
 /** @throws Error with a sentence for people */
 export async function shareMonitor(address: string, options: QmpShareOptions): Promise<void> {
   const stop = Stop.onSignals()
@@ -43,14 +46,19 @@ async function serve(address: string, options: QmpShareOptions, parts: Parts): P
   const monitor = parseAddress(address, process.env[TOKEN_VARIABLE])
   await using share = new QmpShare({ address: monitor, reconnect, recording, log })
   for (const socket of sockets) socket.open(share)
+  const waiting = setTimeout(() => {
+    log.info(`waiting for ${address}: no greeting yet`)
+  }, WAITING_SAID_MS)
   void share.connected.then(
     (greeting) => {
+      clearTimeout(waiting)
       const listening = sockets.map((socket) => socket.text)
       process.stdout.write(json ? toJson(address, greeting, listening) : toText(address, greeting, listening))
     },
     () => undefined,
   )
   const reason = await Promise.race([share.closed, stop.requested.then(() => undefined)])
+  clearTimeout(waiting)
   if (reason !== undefined) throw new Error(reason.message, { cause: reason })
 }
 
