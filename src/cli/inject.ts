@@ -67,7 +67,10 @@ export function injectCommand(): Command {
     .description('Make the disks of a running server fail, for tests; see what failed by which rule.')
     .addOption(controlOption())
     .addOption(jsonOption())
-    .option('--from <file>', 'take the rules from a file (JSON), or the bad sectors from a badblocks or ddrescue map')
+    .option(
+      '--from <file>',
+      'take the rules from a file (JSON or YAML), or the bad sectors from a badblocks or ddrescue map',
+    )
     .addOption(new Option('--clear [id]', 'take this rule out, or all').conflicts(['from', 'list', 'log']))
     .addOption(new Option('--list', 'show the rules and what they have done').conflicts(['from', 'log']))
     .addOption(new Option('--log', 'show what was done to which request').conflicts(['from']))
@@ -165,7 +168,8 @@ async function rulesOf({ from }: InjectOptions, rule: FaultRule): Promise<readon
 
 /** JSON begins with a bracket, and no line of a map does. */
 async function holdsRules(path: string): Promise<boolean> {
-  const { readFile } = await import('node:fs/promises')
+  const [{ readFile }, { isYaml }] = await Promise.all([import('node:fs/promises'), import('../faults/fault-file.js')])
+  if (isYaml(path)) return true
   try {
     return /^\s*[[{]/.test(await readFile(path, 'utf8'))
   } catch (error) {

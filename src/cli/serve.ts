@@ -184,7 +184,7 @@ export const serveCommand = (): Command =>
   addTableOptions(addEventOptions(addHttpOptions(addTlsOptions(addStandByOptions(withoutTls())))), 'table-')
     .addOption(limitOption())
     .option('--fault-injection', 'for tests: let inject-error make the disks fail (nbd-remap inject)')
-    .option('--faults <file>', 'the same, with these rules from the first request on: JSON, see docs/FAULTS.md')
+    .option('--faults <file>', 'the same, with these rules from the first request on: JSON or YAML, see docs/FAULTS.md')
     .option(
       '--fault-seed <seed>',
       'the same, and what is drawn is drawn from this seed, so that the run can be repeated',

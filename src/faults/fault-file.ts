@@ -10,9 +10,11 @@ import type { FaultRule } from './vocabulary.js'
 export async function readFaultFile(path: string): Promise<FaultFile> {
   let value: unknown
   try {
-    value = JSON.parse(await readFile(path, 'utf8'))
+    value = await parse(path, await readFile(path, 'utf8'))
   } catch (error) {
-    throw new Error(`${path}: ${messageOf(error)}`, { cause: error })
+    // YAML's shows the place on further lines.
+    const [problem = ''] = messageOf(error).split(/:?\n/)
+    throw new Error(`${path}: ${problem}`, { cause: error })
   }
   try {
     const file = parseFaultFile(value)
@@ -21,6 +23,15 @@ export async function readFaultFile(path: string): Promise<FaultFile> {
     if (!(error instanceof FaultRuleError)) throw error
     throw new Error(`${path}: ${error.message}`, { cause: error })
   }
+}
+
+/** By its name it is YAML, else JSON. */
+export const isYaml = (path: string): boolean => /\.ya?ml$/i.test(path)
+
+async function parse(path: string, text: string): Promise<unknown> {
+  if (!isYaml(path)) return JSON.parse(text)
+  const { parse: parseYaml } = await import('yaml')
+  return parseYaml(text)
 }
 
 /** The rules with the text of each `map-file` in its place. @throws FaultRuleError when one cannot be read */

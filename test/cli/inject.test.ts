@@ -70,6 +70,11 @@ void t.test('rules come from a file, and bad sectors from the lists of other pro
   await fails(t, 1, /'map-file': .* is not a file/, [
     ...['inject', '--control', server.controlPath, '--map-file', files.folder],
   ])
+  const yaml = file('rules.yaml', 'rules:\n  - { id: y, sectors: [5, "7-8"], operations: [write] } # of the journal\n')
+  t.match(await inject('--from', yaml), { code: 0, stdout: /^y: error, active\n.*3 sectors \(5, 7-8\)/ })
+  await fails(t, 1, /bad\.yaml: .* at line 1, column/, [
+    ...['inject', '--control', server.controlPath, '--from', file('bad.yaml', 'rules: [')],
+  ])
   const wrong = file('wrong.json', '{"rules": [{"sector": 1}, {"sektor": 1}]}')
   await fails(t, 1, /wrong\.json: Parameter 'rules\[1\]\.sektor' is unexpected/, [
     ...['inject', '--control', server.controlPath, '--from', wrong],

@@ -172,3 +172,26 @@ void t.test(
     await next.end()
   },
 )
+
+void t.test('faults of the replica, and of a spare that is added later', async (t) => {
+  const folder = newFolder(t)
+  const files = { folder, main: newMain(folder), spare: newSpare(folder) }
+  const server = await Serve.start(t, files, [...FAULTY, '--replica', newMain(folder, 'copy.img')])
+  const main = { sectors: '8-9', operations: ['read'] } as const
+  await inject(
+    server,
+    main,
+    { ...main, disk: 'replica', sectors: '9' },
+    { disk: 'spare', sector: 20_000, operations: ['trim'] },
+  )
+  const client = await server.connect()
+  t.same(await read(client, 8 * SECTOR_SIZE), pattern(9 * SECTOR_SIZE).subarray(8 * SECTOR_SIZE), 'from the replica')
+  await t.rejects(read(client, 9 * SECTOR_SIZE), /EIO/, 'which fails there, too')
+  t.match(await server.ask('query-fault-log', { disk: 'replica' }), { entries: [{ rule: 'fault-2', disk: 'replica' }] })
+  t.match(await server.ask('query-faults'), { rules: [{}, {}, { parts: { length: 1 } }] })
+  const path = newSpare(folder, 'later.img')
+  await server.ask('spare-add', { path })
+  t.match(await server.ask('query-faults'), { rules: [{}, {}, { parts: [{}, { name: path, sectors: 1 }] }] })
+  await client.disconnect()
+  t.same(await server.end(), { code: 0, signal: null })
+})
