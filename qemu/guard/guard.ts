@@ -178,6 +178,8 @@ export class Guard {
     // The errors for which it is paused have been told before its status; and the server's word for them, before them.
     await this.#server.refresh()
     const ours = disks.filter((disk) => this.#isOurs(disk))
+    // Errors that are taken now may be of a pause that comes after this status.
+    if (status === 'running') this.#pausing = []
     this.#takeErrors(ours)
     if (status === 'running') return this.#runs()
     if (status !== 'io-error') return this.#leaveAlone(othersReason(status))
@@ -246,7 +248,6 @@ export class Guard {
 
   #runs(): Step {
     const { once } = this.#options
-    this.#pausing = []
     const since = this.#attempts?.lastMs
     const calmMs = since === undefined ? 0 : since + CALM_MS - Date.now()
     if (calmMs > 0 && !once) return { outcome: 'runs', isFinal: false, againMs: calmMs }

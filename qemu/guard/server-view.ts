@@ -4,7 +4,7 @@
  * plane can answer: whatever that has told before is in the log by then.
  */
 import { parseNbdUri, type NbdUri } from '../../src/nbd/uri.js'
-import type { JsonObject, QmpClient } from '../../src/qmp/index.js'
+import { QmpCommandError, type JsonObject, type QmpClient } from '../../src/qmp/index.js'
 import { messageOf } from '../../src/util/errors.js'
 import type { Cause, Fact, SectorRange } from './cause.js'
 import type { Evidence } from './decide.js'
@@ -35,7 +35,6 @@ interface LogEntry {
 interface Status {
   readonly uri: string
   readonly 'export-name': string
-  readonly 'data-plane': 'running' | 'stalled'
   readonly suspended: boolean
   readonly 'started-at': string
   readonly clients: readonly unknown[]
@@ -79,7 +78,7 @@ export class ServerView {
     try {
       const status = await this.#status(client)
       this.#export = { ...parseNbdUri(status.uri), exportName: status['export-name'] }
-      await client.execute('query-spares', {}, { timeoutMs: TIMEOUT_MS })
+      await hangs(client)
       await this.#readLog(client)
     } catch (error) {
       this.set(undefined, messageOf(error))
@@ -113,7 +112,7 @@ export class ServerView {
     if (client === undefined) return away(this.#unreachable)
     try {
       const status = await this.#status(client)
-      const stalled = status['data-plane'] === 'stalled'
+      const stalled = await hangs(client)
       const spares = (await client.execute('query-spares', {}, { timeoutMs: TIMEOUT_MS })) as {
         readonly 'free-blocks': number
       }
@@ -126,6 +125,20 @@ export class ServerView {
     } catch (error) {
       return away(messageOf(error))
     }
+  }
+}
+
+/**
+ * Whether a disk hangs, from a question that only the data plane can answer: it is waited for as long as that shows signs of
+ * life, which on a busy machine it may do rarely.
+ */
+async function hangs(client: QmpClient): Promise<boolean> {
+  try {
+    await client.execute('query-lost', { limit: 1 }, { timeoutMs: TIMEOUT_MS })
+    return false
+  } catch (error) {
+    if (error instanceof QmpCommandError) return true
+    throw error
   }
 }
 

@@ -1,4 +1,5 @@
 /** A machine with werror=stop and rerror=stop, its server, and `nbd-remap guard` between them. One machine for all. */
+import path from 'node:path'
 import t, { type Test } from 'tap'
 import { FaultInjector, guestImage, Machine, StorageDaemon } from '../../qemu/index.js'
 import { RemapServer, type RemapServerOptions } from '../../qemu/remap-server.js'
@@ -6,6 +7,7 @@ import { NbdClient } from '../../src/nbd/client.js'
 import { parseNbdUri } from '../../src/nbd/uri.js'
 import { MiB, sector } from '../../src/util/units.js'
 import { cli, Program, PROGRAM } from '../support/cli.js'
+import { run } from '../support/tools.js'
 import { imageFile, socketDirectory } from '../support/upstream-servers.js'
 
 // A boot under emulation takes seconds, and on a busy machine many.
@@ -13,6 +15,7 @@ t.setTimeout(300_000)
 
 /** Room for two blocks. */
 const SMALL_SPARE = 8 * MiB + 2 * 4096 + 2 * 4096
+const STOP = { werror: 'stop', rerror: 'stop' }
 const COMMAND_TIMEOUT_MS = 120_000
 
 interface Line {
@@ -49,10 +52,26 @@ class RunningGuard {
   }
 }
 
+/** The server that attach-vm starts. */
+class BackgroundServer implements AsyncDisposable {
+  constructor(readonly name: string) {}
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await run(process.execPath, PROGRAM, 'dmsetup', 'remove', '--force', this.name)
+  }
+}
+
 void t.test('a machine that an error has paused goes on when the error is gone, and no other does', async (t) => {
   const directory = await socketDirectory(t)
+  process.env['NBD_REMAP_RUNTIME_DIR'] = path.join(directory, 'run')
   const main = await imageFile(t, 16 * MiB)
-  await using daemon = await StorageDaemon.start({ directory, disks: [{ name: 'main', file: main }] })
+  await using daemon = await StorageDaemon.start({
+    directory,
+    disks: [
+      { name: 'main', file: main },
+      { name: 'bare', file: await imageFile(t, 16 * MiB) },
+    ],
+  })
   const faults = new FaultInjector(daemon, 'main')
   const [spare, another] = [await imageFile(t, SMALL_SPARE), await imageFile(t, 10 * MiB)]
   const options: RemapServerOptions = {
@@ -61,22 +80,47 @@ void t.test('a machine that an error has paused goes on when the error is gone, 
   }
   let server = await RemapServer.start(options)
   t.teardown(() => server.stop())
+  // After the machine, and before the disk of its server.
+  await using bare = new BackgroundServer('bare')
   await using machine = await Machine.start({
     directory,
     ...(await guestImage()),
     drives: [
+      { nodeName: 'disk', source: { nbd: { path: server.socketPath } }, device: { ...STOP, serial: 'disk' } },
       {
-        nodeName: 'disk',
-        source: { nbd: { path: server.socketPath } },
-        device: { werror: 'stop', rerror: 'stop' },
+        nodeName: 'bare',
+        source: { nbd: { path: daemon.socketPath, exportName: 'bare' } },
+        device: { ...STOP, serial: 'bare' },
       },
     ],
   })
   const guest = await machine.guest()
   await guest.check('dd if=/dev/urandom of=/tmp/data bs=64k count=4')
+  // Which one is vda depends on which one the kernel was quicker to find.
+  await guest.check('for disk in /sys/block/vd*; do ln -s /dev/$(basename $disk) /tmp/$(cat $disk/serial); done')
   const both = ['--qmp', machine.monitorSocket, '--control', server.controlPath]
   const status = async (): Promise<string> => ((await machine.qmp.execute('query-status')) as { status: string }).status
   const resumes = machine.qmp.events('RESUME')
+
+  await t.test('it was paused when it had no remapper yet: attached, it goes on', async (t) => {
+    await new FaultInjector(daemon, 'bare').set([{ sector: sector(80), operation: 'write' }])
+    using stops = machine.qmp.events('STOP')
+    const writing = guest.run('dd if=/tmp/data of=/tmp/bare bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
+    await stops.next({ timeoutMs: COMMAND_TIMEOUT_MS })
+    const device = ['--qmp', machine.monitorSocket, '--device', 'disk-bare', '--name', bare.name]
+    const attached = await cli(t, 'attach-vm', ...device, '--spare', await imageFile(t, 10 * MiB), '--create')
+    t.equal(attached.code, 0, attached.stderr)
+    t.equal(await status(), 'io-error', 'attaching is no reason to go on')
+    const control = path.join(directory, 'run/bare.qmp')
+    const vm = ['--qmp', machine.monitorSocket, '--control', control]
+    t.match(await cli(t, 'guard', ...vm, '--once', '--dry-run'), { code: 3, stdout: /would continue the machine/ })
+    t.equal(await status(), 'io-error')
+    t.match(await cli(t, 'guard', ...vm, '--once'), { code: 0, stdout: /continued .* the machine was continued/ })
+    t.match(await writing, { status: 0 })
+    t.match(await guest.run('head -c 262144 /tmp/bare | cmp - /tmp/data'), { status: 0 })
+    t.match((await cli(t, 'status', '--control', control)).stdout, /^remaps: +1$/m)
+    resumes.drain()
+  })
 
   await t.test('somebody has stopped it: it is left alone', async (t) => {
     await machine.qmp.execute('stop')
@@ -93,7 +137,7 @@ void t.test('a machine that an error has paused goes on when the error is gone, 
     await faults.set([10, 20, 30, 40].map((block) => ({ sector: sector(block * 8), operation: 'write' as const })))
     const guard = new RunningGuard(t, both)
     await guard.says('runs')
-    const writing = guest.run('dd if=/tmp/data of=/dev/vda bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
+    const writing = guest.run('dd if=/tmp/data of=/tmp/disk bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
     t.match(await guard.says('error'), {
       device: 'disk-disk',
       text: /write of \d+ sectors from \d+ failed \(No space left on device\): a bad block found no free spare block/,
@@ -124,10 +168,11 @@ void t.test('a machine that an error has paused goes on when the error is gone, 
 
   await t.test('lost content: it would fail again at once, until it is written anew', async (t) => {
     await faults.set([{ sector: sector(8000), operation: 'read' }])
-    const reading = guest.run('dd if=/dev/vda of=/dev/null bs=4096 skip=1000 count=1 iflag=direct', {
+    const guard = new RunningGuard(t, both)
+    await guard.says('runs')
+    const reading = guest.run('dd if=/tmp/disk of=/dev/null bs=4096 skip=1000 count=1 iflag=direct', {
       timeoutMs: COMMAND_TIMEOUT_MS,
     })
-    const guard = new RunningGuard(t, both)
     t.match(await guard.says('waiting'), {
       text: /sector 8000 still cannot be read \(EIO\) \(give the server a replica/,
     })
@@ -147,7 +192,7 @@ void t.test('a machine that an error has paused goes on when the error is gone, 
     const guard = new RunningGuard(t, both)
     await guard.says('runs')
     await server.killAll()
-    const writing = guest.run('dd if=/tmp/data of=/dev/vda bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
+    const writing = guest.run('dd if=/tmp/data of=/tmp/disk bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
     t.match(await guard.says('waiting'), { text: /the server does not answer/ })
     t.match(await guard.says('error'), { cause: 'connection' })
     t.equal(await status(), 'io-error')
@@ -161,11 +206,11 @@ void t.test('a machine that an error has paused goes on when the error is gone, 
     const guard = new RunningGuard(t, [...both, '--replace-node'])
     await guard.says('runs')
     await machine.qmp.execute('yank', { instances: [{ type: 'block-node', 'node-name': 'disk' }] })
-    const writing = guest.run('dd if=/tmp/data of=/dev/vda bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
+    const writing = guest.run('dd if=/tmp/data of=/tmp/disk bs=64k oflag=direct', { timeoutMs: COMMAND_TIMEOUT_MS })
     await guard.says('replaced')
     await guard.says('continued')
     t.match(await writing, { status: 0 })
-    t.match(await guest.run('head -c 262144 /dev/vda | cmp - /tmp/data'), { status: 0 })
+    t.match(await guest.run('head -c 262144 /tmp/disk | cmp - /tmp/data'), { status: 0 })
     await guard.end()
   })
 
