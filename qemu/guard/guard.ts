@@ -7,7 +7,7 @@
  * the order in which two programs tell their events.
  */
 import type { QmpAddress, QmpClient, QmpEvent } from '../../src/qmp/index.js'
-import { QmpError } from '../../src/qmp/index.js'
+import { QmpCommandError, QmpError } from '../../src/qmp/index.js'
 import { assert } from '../../src/util/assert.js'
 import { messageOf } from '../../src/util/errors.js'
 import { disksOf, queryBlock, type MachineDisk } from '../attach/disk.js'
@@ -159,6 +159,7 @@ export class Guard {
       return await this.#consider(machine)
     } catch (error) {
       if (!(error instanceof QmpError)) throw error
+      if (isNoMachine(error)) throw new Error(`what answers at --qmp is not QEMU: ${error.message}`, { cause: error })
       // It goes away just now, and its link will tell; or it is too busy to answer.
       return { outcome: 'stays-paused', isFinal: false, againMs: LOOK_MS }
     }
@@ -438,6 +439,12 @@ class Signal {
     this.#isRaised = false
   }
 }
+
+/** A QEMU that is not ready yet refuses query-block, too, but in other words. */
+const isNoMachine = (error: QmpError): boolean =>
+  error instanceof QmpCommandError &&
+  error.errorClass === 'CommandNotFound' &&
+  error.desc.endsWith('has not been found')
 
 /** Ends with an error when the signal fires. */
 function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -5,6 +5,7 @@
  * The surprise: names are camelCase in the table and in TypeScript, and kebab-case in files: `reconnectDelay` is
  * `reconnect-delay` there.
  */
+import { nearest } from '../../src/util/nearest.js'
 
 export type JsonSchema = Readonly<Record<string, unknown>>
 export type Path = readonly (string | number)[]
@@ -253,8 +254,12 @@ const isOptional = (shape: Shape<unknown, unknown> | undefined): boolean =>
 
 export function refuseUnknown(keys: readonly string[], fields: Fields, at: Place): void {
   const known = Object.keys(fields).map((name) => at.spelled(name))
-  for (const key of keys.filter((it) => !known.includes(it)))
-    at.note({ path: [...at.path, key], what: `there is no '${key}' here; known are ${known.join(', ')}`, atKey: true })
+  for (const key of keys.filter((it) => !known.includes(it))) {
+    const [close] = nearest(key, known)
+    const hint = close === undefined ? '' : ` (did you mean ${close}?)`
+    const what = `there is no '${key}' here${hint}; known are ${known.join(', ')}`
+    at.note({ path: [...at.path, key], what, atKey: true })
+  }
 }
 
 export function readFields(value: Readonly<Record<string, unknown>>, fields: Fields, at: Place): object {

@@ -137,7 +137,9 @@ function checkValue(type: QmpType, value: unknown, name: string): void {
       break
     case 'enum':
       if (type.values.includes(value as string)) break
-      throw new QmpReplyError(`Parameter '${name}' does not accept value '${abbreviate(value as string)}'`)
+      throw new QmpReplyError(
+        `Parameter '${name}' does not accept value '${abbreviate(value as string)}' (known are ${type.values.join(', ')})`,
+      )
     case 'array':
       checkItems(type.of, value as unknown[], type.itemsMax, name)
       break

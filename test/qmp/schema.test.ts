@@ -35,7 +35,7 @@ void t.test('every kind is checked, and the refusal names the place', (t) => {
     [{ list: [{}] }, "Parameter 'list[0].n' is missing"],
     [{ list: [{ n: 1, m: 2 }] }, "Parameter 'list[0].m' is unexpected"],
     [{ list: [{ n: 1 }, { n: 1 }, { n: 1 }] }, "Parameter 'list' expects at most 2 items"],
-    [{ mode: 'x' }, "Parameter 'mode' does not accept value 'x'"],
+    [{ mode: 'x' }, "Parameter 'mode' does not accept value 'x' (known are eio, zero)"],
     [{ mode: 5 }, "Invalid parameter type for 'mode', expected: string"],
     [{ on: 1 }, "Invalid parameter type for 'on', expected: boolean"],
     [{ ratio: '1' }, "Invalid parameter type for 'ratio', expected: number"],

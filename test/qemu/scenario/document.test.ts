@@ -56,7 +56,7 @@ void t.test('what is wrong is told with file, line and column', (t) => {
     t,
     'unknown keys',
     lines('stpes: []', 'steps:', '  - gest: a'),
-    /^my\.yaml:6:1: there is no 'stpes' here; known are name, title/,
+    /^my\.yaml:6:1: there is no 'stpes' here \(did you mean steps\?\); known are name, title/,
     /^my\.yaml:8:5: there is no 'gest' here/,
   )
   refuses(

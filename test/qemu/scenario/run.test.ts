@@ -239,6 +239,7 @@ void t.test('the program reports in all forms, and says by its exit code how it 
   t.equal(wrong.code, 2)
   t.match(wrong.stderr, /broken\.yaml:1:8: title must be a text, not 5\n.*broken\.yaml:2:1: there is no 'stpes' here/s)
   t.match(wrong.stderr, /there is no scenario 'nobody': nbd-remap scenario list shows/)
+  t.match((await cli(t, ['run', 'choas'])).stderr, /there is no scenario 'choas' \(did you mean chaos\?\)/)
   t.equal((await cli(t, ['check', broken])).code, 2)
   t.match(await cli(t, ['check', good]), { code: 0, stdout: /good\.yaml: x\n/ })
   const list = await cli(t, ['list', '--json'])
