@@ -12,11 +12,12 @@ import type { Geometry } from '../spare/format.js'
 import { readHeader } from '../spare/header.js'
 import { messageOf, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
-import { Random } from '../util/random.js'
 import { TokenBucket } from '../util/token-bucket.js'
 
 export interface FaultChoice {
   readonly seed: string | undefined
+  /** When neither the command line nor the file has one. */
+  readonly drawnSeed: string
   readonly file: string | undefined
 }
 
@@ -38,7 +39,7 @@ export class InjectedDisks {
   /** @param tell is told of some of the strikes @throws UsageError, Error with a sentence for people */
   static async create(choice: FaultChoice, log: Log, tell: (entry: ToldFault) => void): Promise<InjectedDisks> {
     const file: FaultFile = choice.file === undefined ? { rules: [] } : await readFile(choice.file)
-    const disks = new InjectedDisks(choice.seed ?? file.seed ?? new Random().seed, log, tell)
+    const disks = new InjectedDisks(choice.seed ?? file.seed ?? choice.drawnSeed, log, tell)
     try {
       // Nothing is open yet: they take force as the disks come.
       disks.injection.inject(file.rules, true)

@@ -5,6 +5,7 @@ import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../
 import type { Limits } from '../server/limits.js'
 import type { ListenAddress } from '../server/listener.js'
 import { UsageError } from '../util/errors.js'
+import { Random } from '../util/random.js'
 import { AdjustableLog, type Log, type LogLevel } from '../util/log.js'
 import { LogFile } from '../util/log-file.js'
 import { takeInheritedSockets } from './activation.js'
@@ -349,8 +350,11 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
 }
 
 function faultChoice({ faultInjection, faults: file, faultSeed: seed }: ServeCommandOptions): FaultChoice | undefined {
-  return faultInjection || file !== undefined || seed !== undefined ? { file, seed } : undefined
+  return faultInjection || file !== undefined || seed !== undefined ? { file, seed, drawnSeed: drawnSeed() } : undefined
 }
+
+/** A restarted worker has the disks of the one before it, and so the same faults. */
+const drawnSeed = (): string => (isWorker() ? role().faultSeed : new Random().seed)
 
 function logOf(options: ServeCommandOptions): AdjustableLog {
   if (options.logFile === undefined) return new AdjustableLog(levelOf(options))

@@ -15,6 +15,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import type { BoundAddress } from '../server/listener.js'
 import type { Log } from '../util/log.js'
+import { Random } from '../util/random.js'
 import { EXIT } from './exit.js'
 import { Heartbeat } from './heartbeat.js'
 import { listenForClients, type ClientAddresses, type ClientListeners } from './listen.js'
@@ -83,6 +84,7 @@ class Supervisor {
   #standby: Worker | undefined
   /** A worker that starts later has what is in force, and not what stands in the file by then. */
   #configuration: string | undefined
+  readonly #faultSeed = new Random().seed
   #announced = false
   #restartPauseMs = 0
 
@@ -161,7 +163,7 @@ class Supervisor {
   }
 
   #newWorker(address: BoundAddress, isStandby: boolean): Worker {
-    return new Worker({ address, isStandby, configuration: this.#configuration })
+    return new Worker({ address, isStandby, configuration: this.#configuration, faultSeed: this.#faultSeed })
   }
 
   /** One that died while it waited is no loss: the next one just takes longer to start. */

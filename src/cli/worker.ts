@@ -16,6 +16,8 @@ export interface Role {
   readonly isStandby: boolean
   /** The text of the configuration file that is in force. */
   readonly configuration: string | undefined
+  /** For faults, where nobody gives one: all workers draw the same, as the disks are the same. */
+  readonly faultSeed: string
 }
 
 /** From the supervisor to a worker. A connection comes with its socket. */

@@ -1,5 +1,7 @@
 /** Faults beneath a running server, as its clients and its operator see them. */
 import { execFile } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import type { FaultRule } from '../../src/faults/vocabulary.js'
@@ -192,6 +194,21 @@ void t.test('faults of the replica, and of a spare that is added later', async (
   const path = newSpare(folder, 'later.img')
   await server.ask('spare-add', { path })
   t.match(await server.ask('query-faults'), { rules: [{}, {}, { parts: [{}, { name: path, sectors: 1 }] }] })
+  await client.disconnect()
+  t.same(await server.end(), { code: 0, signal: null })
+})
+
+void t.test('a worker that is restarted finds the same bad sectors, whoever has chosen the seed', async (t) => {
+  const files = newPair(t)
+  const file = join(files.folder, 'faults.json')
+  writeFileSync(file, '[{"random-sectors": 5, "operations": ["trim"]}]')
+  const server = await Serve.start(t, files, ['--create', '--faults', file, '--supervise'])
+  const { pid } = await server.ask<{ pid: number }>('query-status')
+  const first = await server.ask<{ seed: string }>('query-faults')
+  process.kill(pid, 'SIGKILL')
+  const client = await server.connect()
+  t.not((await server.ask<{ pid: number }>('query-status')).pid, pid)
+  t.same(await server.ask('query-faults'), first)
   await client.disconnect()
   t.same(await server.end(), { code: 0, signal: null })
 })
