@@ -6,7 +6,7 @@ import path from 'node:path'
 import t, { type Test } from 'tap'
 import WebSocket from 'ws'
 import { CONNECTION_LOST, CONNECTION_RESTORED, loadSchema, parseAddress, QmpClient } from '../../src/qmp/index.js'
-import { cli, newFolder, Program } from '../support/cli.js'
+import { cli, newFolder, newPair, Program } from '../support/cli.js'
 import { storageDaemonMonitor } from '../support/qemu-monitor.js'
 
 /** A daemon that listens at `monitor`; it ends with the test, or when it is told to `quit`. */
@@ -106,8 +106,22 @@ void t.test('without --reconnect it ends when there is no monitor, or no more', 
   const client = await connect(t, socket)
   await client.execute('quit')
   t.match(await program.exited, { code: 1 })
-  t.match(program.stderr, /m hung up/)
+  t.match(program.stderr, /m (hung up|lost)/)
   t.notOk(existsSync(socket))
+})
+
+void t.test('the control socket of nbd-remap can be shared, too', async (t) => {
+  const { folder, main, spare } = newPair(t)
+  const [control, socket] = ['c', 's'].map((name) => path.join(folder, name)) as [string, string]
+  const disks = ['--main', main, '--spare', spare, '--create']
+  const server = new Program(t, ['serve', ...disks, '--socket', path.join(folder, 'disk'), '--control', control])
+  await server.until(() => server.stdout.includes('nbd+unix'), 'it serves')
+  await share(t, control, '--listen', socket)
+  const [first, second] = await Promise.all([connect(t, socket), connect(t, socket)])
+  using queue = second.events('REMAP_ADDED')
+  await first.execute('remap-add', { 'main-sector': 8, sectors: 8 })
+  t.match((await queue.next()).data, { 'main-sector': 8 })
+  t.match(await cli(t, 'status', '--control', socket), { code: 0, stdout: /remaps: +1/ })
 })
 
 void t.test('web pages are kept off the WebSocket', async (t) => {
