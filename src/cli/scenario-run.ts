@@ -12,6 +12,8 @@ import { Interrupt } from './interrupt.js'
 import type { RunCommandOptions } from './scenario.js'
 import { writeReports } from './write-reports.js'
 
+type Settings = NonNullable<RunCommandOptions['set']>
+
 export function listScenarios({ json }: { readonly json?: boolean }): void {
   const scenarios = builtInScenarios().map((file) => ({
     name: file.name,
@@ -29,23 +31,36 @@ export function checkScenarios(words: readonly string[]): void {
 }
 
 /** All that is wrong in any of them is told at once. @throws UsageError */
-function readAll(words: readonly string[], given: RunCommandOptions['set'] = {}): ScenarioFile[] {
+function readAll(words: readonly string[], given: Settings = {}): ScenarioFile[] {
   const problems: string[] = []
   const files = words.flatMap((word) => {
     try {
-      return [findScenario(word, given)]
+      return [withSettings(word, given)]
     } catch (error) {
       if (!(error instanceof ScenarioFileError)) throw error
       problems.push(error.message)
       return []
     }
   })
+  const known = new Set(files.flatMap(({ scenario }) => Object.keys(scenario.parameters ?? {})))
+  const unknown = Object.keys(given).filter((name) => !known.has(name))
+  if (problems.length === 0 && unknown.length > 0) {
+    const there = known.size === 0 ? 'there are none' : `there are ${[...known].join(', ')}`
+    problems.push(`no scenario has the parameter '${unknown.join("', '")}'; ${there}`)
+  }
   if (problems.length > 0) throw new UsageError(problems.join('\n'))
   return files
 }
 
+/** Of several scenarios, each takes the parameters that it has. */
+function withSettings(word: string, given: Settings): ScenarioFile {
+  const file = findScenario(word)
+  const own = Object.entries(given).filter(([name]) => Object.hasOwn(file.scenario.parameters ?? {}, name))
+  return own.length === 0 ? file : findScenario(word, Object.fromEntries(own))
+}
+
 export async function runScenarios(words: readonly string[], options: RunCommandOptions): Promise<void> {
-  const files = words.length === 0 ? builtInScenarios() : readAll(words, options.set)
+  const files = readAll(words.length === 0 ? builtInScenarios().map(({ name }) => name) : words, options.set)
   const interrupt = new Interrupt()
   const progress = new Progress(files.length)
   try {

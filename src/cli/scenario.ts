@@ -8,7 +8,7 @@ export interface RunCommandOptions extends ReportOptions {
   readonly control: boolean
   readonly keep?: boolean
   readonly jobs?: number
-  readonly set: Readonly<Record<string, string | number | boolean>>
+  readonly set?: Readonly<Record<string, string | number | boolean>>
 }
 
 export function scenarioCommand(): Command {
@@ -35,7 +35,7 @@ const runCommand = (): Command =>
       'names of those that come with nbd-remap, or files; all that come with it when none is named',
     )
     .option('--seed <seed>', 'repeat an earlier run: what is drawn is the same')
-    .option('--set <name=value>', 'change a parameter of the scenario; may be repeated', parseSetting, {})
+    .option('--set <name=value>', 'change a parameter of the scenario; may be repeated', parseSetting)
     .option('--no-control', 'leave out the control runs')
     .option('--jobs <n>', 'so many runs and control runs at a time; one for every two cores when not given', parseJobs)
     .option('--keep', 'keep images, console logs and logs of all programs, and say where they are')
@@ -101,7 +101,7 @@ Example:
 
 type Settings = Readonly<Record<string, string | number | boolean>>
 
-function parseSetting(text: string, before: Settings): Settings {
+function parseSetting(text: string, before: Settings = {}): Settings {
   const [, name = '', value = ''] = /^([\w-]+)=(.*)$/s.exec(text) ?? []
   if (name === '') throw new InvalidArgumentError('It must be NAME=VALUE.')
   const typed = /^-?\d+(\.\d+)?$/.test(value)

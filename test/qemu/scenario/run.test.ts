@@ -241,6 +241,10 @@ void t.test('the program reports in all forms, and says by its exit code how it 
   t.match(wrong.stderr, /there is no scenario 'nobody': nbd-remap scenario list shows/)
   t.match((await cli(t, ['run', 'choas'])).stderr, /there is no scenario 'choas' \(did you mean chaos\?\)/)
   t.equal((await cli(t, ['check', broken])).code, 2)
+  t.match(await cli(t, ['run', good, bad, '--set', 'remaps=1']), {
+    code: 2,
+    stderr: /no scenario has the parameter 'remaps'/,
+  })
   t.match(await cli(t, ['check', good]), { code: 0, stdout: /good\.yaml: x\n/ })
   const list = await cli(t, ['list', '--json'])
   t.ok(
