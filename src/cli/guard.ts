@@ -33,7 +33,7 @@ Example:
 export const guardCommand = (): Command =>
   new Command('guard')
     .description(
-      'Watch a QEMU machine and the server of its disk, and continue it when an error has paused it and is gone.',
+      'Watch a QEMU machine and the server of its disk, and continue the machine once an error that paused it is gone.',
     )
     .addOption(qmpOption())
     .addOption(controlOption())
