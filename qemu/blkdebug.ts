@@ -11,7 +11,7 @@ import type { FaultErrno, FaultMember, FaultRule } from '../src/faults/vocabular
 import type { Random } from '../src/util/random.js'
 import { assert } from '../src/util/assert.js'
 import { isAligned, sector, SECTOR_SIZE } from '../src/util/units.js'
-import type { FaultRule as SectorRule } from './faults.js'
+import type { SectorRule } from './faults.js'
 
 /** A rule that needs the built-in fault device. */
 export class BeyondBlkdebugError extends Error {

@@ -12,7 +12,7 @@ import type { QmpClient } from '../src/qmp/index.js'
 import type { Sector } from '../src/util/units.js'
 import { fileNode, rawNodeOptions, type StorageDaemon } from './storage-daemon.js'
 
-export interface FaultRule {
+export interface SectorRule {
   /** The bad 512-byte sector; every sector when not given. */
   readonly sector?: Sector
   /** `write` covers WRITE_ZEROES too. TRIM and FLUSH never fail. */
@@ -39,7 +39,7 @@ interface BlkdebugRule {
 export class FaultInjector {
   readonly #qmp: QmpClient
   readonly #disk: string
-  #rules: readonly FaultRule[] = []
+  #rules: readonly SectorRule[] = []
   #node: string | undefined
   #nodesMade = 0
   #changes: Promise<void> = Promise.resolve()
@@ -52,7 +52,7 @@ export class FaultInjector {
   }
 
   /** What is bad now. */
-  get rules(): readonly FaultRule[] {
+  get rules(): readonly SectorRule[] {
     return this.#rules
   }
 
@@ -61,12 +61,12 @@ export class FaultInjector {
    * @throws RangeError for more than `BLKDEBUG_RULES_MAX`; the old rules hold on
    * @throws QmpError when the storage daemon refuses or is gone
    */
-  set(rules: readonly FaultRule[]): Promise<void> {
+  set(rules: readonly SectorRule[]): Promise<void> {
     return this.#serialise(() => this.#apply([...rules]))
   }
 
   /** As `set`, with the rules that hold already. */
-  add(rules: readonly FaultRule[]): Promise<void> {
+  add(rules: readonly SectorRule[]): Promise<void> {
     return this.#serialise(() => this.#apply([...this.#rules, ...rules]))
   }
 
@@ -82,7 +82,7 @@ export class FaultInjector {
     return done
   }
 
-  async #apply(rules: readonly FaultRule[]): Promise<void> {
+  async #apply(rules: readonly SectorRule[]): Promise<void> {
     const armed = rules.flatMap(blkdebugRules)
     if (armed.length > BLKDEBUG_RULES_MAX) {
       throw new RangeError(`${armed.length} blkdebug rules are too many: ${BLKDEBUG_RULES_MAX} is the limit`)
@@ -119,7 +119,7 @@ export class FaultInjector {
 }
 
 /** A rule of blkdebug without `iotype` covers reads, writes, write-zeroes, and without a sector flushes as well. */
-function blkdebugRules({ sector, operation, errno = EIO, times }: FaultRule): BlkdebugRule[] {
+function blkdebugRules({ sector, operation, errno = EIO, times }: SectorRule): BlkdebugRule[] {
   const where = sector === undefined ? {} : { sector }
   const rule = { event: 'none', errno, ...where, ...(times === undefined ? {} : { once: true }) } as const
   const rules: BlkdebugRule[] = iotypes(operation, sector).map((iotype) =>
@@ -128,7 +128,7 @@ function blkdebugRules({ sector, operation, errno = EIO, times }: FaultRule): Bl
   return Array.from({ length: times ?? 1 }, () => rules).flat()
 }
 
-function iotypes(operation: FaultRule['operation'], sector: Sector | undefined) {
+function iotypes(operation: SectorRule['operation'], sector: Sector | undefined) {
   if (operation === 'read') return ['read'] as const
   if (operation === 'write') return ['write', 'write-zeroes'] as const
   // A flush that fails could never be healed: taking a node away flushes it first.

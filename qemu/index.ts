@@ -4,7 +4,7 @@
  */
 
 export { beyondBlkdebug, BeyondBlkdebugError, sectorRules } from './blkdebug.js'
-export { BLKDEBUG_RULES_MAX, FaultInjector, type FaultRule } from './faults.js'
+export { BLKDEBUG_RULES_MAX, FaultInjector, type SectorRule } from './faults.js'
 export { Guest, GuestCommandError, GuestConnectionError, GuestTimeoutError, type GuestResult } from './guest.js'
 export { guestImage, GuestImageError, type GuestImage } from './guest-image.js'
 export { Machine, type MachineDrive, type MachineOptions, type NbdSource } from './machine.js'
@@ -21,6 +21,7 @@ export { findProgram, ProgramNotFoundError } from './program.js'
 export { StorageDaemon, type StorageDaemonOptions, type StorageDisk } from './storage-daemon.js'
 export { lab, Lab, type CheckInput, type CheckResult, type LabOptions } from './lab/lab.js'
 export { ExpectationError, LabError } from './lab/error.js'
+export { UsageError } from '../src/util/errors.js'
 export type { LabEvent } from './lab/events.js'
 export type { LabDisk } from './lab/disk.js'
 export type { LabMachine } from './lab/lab-machine.js'

@@ -3,11 +3,11 @@ import { copyFile, constants, mkdir, open, stat, truncate } from 'node:fs/promis
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
-import type { FaultRule as Rule } from '../../src/faults/vocabulary.js'
+import type { FaultRule } from '../../src/faults/vocabulary.js'
 import type { Random } from '../../src/util/random.js'
 import { SECTOR_SIZE } from '../../src/util/units.js'
 import { sectorRules } from '../blkdebug.js'
-import { FaultInjector, type FaultRule } from '../faults.js'
+import { FaultInjector, type SectorRule } from '../faults.js'
 import type { NbdSource } from '../machine.js'
 import type { DiskSettings } from '../scenario/format.js'
 import type { Damage } from '../scenario/format-steps.js'
@@ -24,7 +24,7 @@ export class LabDisk {
   readonly #events: EventLog
   #daemon: StorageDaemon | undefined
   #faults: FaultInjector | undefined
-  #rules: readonly FaultRule[] = []
+  #rules: readonly SectorRule[] = []
 
   constructor(
     name: string,
@@ -84,12 +84,12 @@ export class LabDisk {
   }
 
   /** What is bad now. */
-  get rules(): readonly FaultRule[] {
+  get rules(): readonly SectorRule[] {
     return this.#rules
   }
 
   /** @returns the rules that it came to */
-  async fault(rule: Rule, random: Random): Promise<readonly FaultRule[]> {
+  async fault(rule: FaultRule, random: Random): Promise<readonly SectorRule[]> {
     const rules = sectorRules(rule, (await stat(this.file)).size, random)
     await this.#injector.add(rules)
     this.#rules = this.#injector.rules

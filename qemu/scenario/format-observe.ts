@@ -158,7 +158,6 @@ export const eventWait = described(
 )
 
 export type Matcher = OutOf<typeof matcher>
-export type MatcherInput = InOf<typeof matcher>
 export type Expectations = OutOf<typeof expectations>
 export type GuestCommand = OutOf<typeof guestCommand>
 export type QmpCommand = OutOf<typeof qmpCommand>
@@ -168,5 +167,4 @@ export type Observation = OutOf<typeof assertion>
 export type ObservationInput = InOf<typeof assertion>
 export type Condition = OutOf<typeof condition>
 export type ConditionInput = InOf<typeof condition>
-export type EventWait = OutOf<typeof eventWait>
 export type EventWaitInput = InOf<typeof eventWait>

@@ -13,7 +13,6 @@ import {
   record,
   text,
   where,
-  type InOf,
   type OutOf,
   word,
 } from './shape.js'
@@ -85,6 +84,3 @@ export type DiskSettings = OutOf<typeof disk>
 export type ServerSettings = OutOf<typeof server>
 export type DriveSettings = OutOf<typeof drive>
 export type MachineSettings = OutOf<typeof machine>
-export type DiskInput = InOf<typeof disk>
-export type ServerInput = InOf<typeof server>
-export type MachineInput = InOf<typeof machine>

@@ -211,6 +211,5 @@ function stepSchema(): JsonSchema {
 
 export type Workload = OutOf<typeof workload>
 export type WorkloadInput = InOf<typeof workload>
-export type Kill = OutOf<typeof kill>
 export type KillInput = InOf<typeof kill>
 export type Damage = OutOf<typeof damage>

@@ -4,7 +4,7 @@
  */
 import { checks, control, measure } from './format-checks.js'
 import { disk, machine, server } from './format-stage.js'
-import { step, type StepIn, type StepOut } from './format-steps.js'
+import { step, type StepOut } from './format-steps.js'
 import { parameterValue } from './parameters.js'
 import { duration, NAME, name } from './quantity.js'
 import {
@@ -19,7 +19,6 @@ import {
   word,
   type FieldsIn,
   type FieldsOut,
-  type InOf,
   type OutOf,
 } from './shape.js'
 
@@ -66,11 +65,9 @@ export const scenarioShape = object(scenarioFields)
 export const stageShape = object({ ...stageFields, seed: optional(word) })
 
 export type Scenario = OutOf<typeof scenarioShape>
-export type ScenarioInput = InOf<typeof scenarioShape>
 export type StageSetup = FieldsOut<typeof stageFields>
 export type StageInput = FieldsIn<typeof stageFields>
 export type Step = StepOut
-export type StepInput = StepIn
 export type { CheckSettings, ControlSettings, MeasureSettings } from './format-checks.js'
 export type { DiskSettings, DriveSettings, MachineSettings, ServerSettings } from './format-stage.js'
 export type { Observation, ObservationInput, Matcher } from './format-observe.js'

@@ -1,5 +1,5 @@
 /** The command of the control socket that shows the log. It is answered in the control thread, whatever the disks do. */
-import { command, type Command, type ValueOf } from '../qmp/schema.js'
+import { command, type Command } from '../qmp/schema.js'
 import { KEPT_LEVELS } from '../util/log.js'
 import type { LogRing } from './log-ring.js'
 
@@ -28,7 +28,6 @@ const LOG = {
 } as const
 
 /** What `query-log` returns. */
-export type LogReply = ValueOf<typeof LOG>
 
 export const logCommands = (log: LogRing): Record<string, Command> => ({
   'query-log': command({

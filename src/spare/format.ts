@@ -471,7 +471,6 @@ export function pageDamage(page: Buffer, place: PagePlace): string | undefined {
 }
 
 export const pageOf = (slot: SlotNumber): number => Math.floor(slot / SLOTS_PER_PAGE)
-export const indexInPage = (slot: SlotNumber): number => slot % SLOTS_PER_PAGE
 
 // --- Shared by headers and pages ----------------------------------------------------------------------------------
 
