@@ -16,6 +16,7 @@ import { guestImage } from '../guest-image.js'
 import { packageRoot } from '../package-root.js'
 import { ProgramNotFoundError } from '../program.js'
 import { LaunchError } from '../process.js'
+import type { FaultRule as SectorRule } from '../faults.js'
 import type { Mark } from '../report/record.js'
 import { stageShape, type StageInput, type StageSetup } from '../scenario/format.js'
 import { checks as checksShape, type CheckSettings } from '../scenario/format-checks.js'
@@ -250,7 +251,7 @@ export class Lab {
       if (it instanceof LabDisk) {
         const [read = rule] = await loadMaps([rule], this.#folder)
         const rules = await it.fault(read, this.draw(label))
-        this.timeline.mark('fault', `${on}: ${rules.length} sectors are bad for ${operationsOf(rule).join(', ')}`)
+        this.timeline.mark('fault', `${on}: bad for ${operationsOf(rule).join(', ')}: ${sectorsOf(rules)}`)
       } else if (it instanceof LabServer) {
         const seed = this.draw(label).uint32().toString(16)
         const map = rule['map-file'] === undefined ? {} : { 'map-file': path.resolve(this.#folder, rule['map-file']) }
@@ -510,6 +511,16 @@ const workloadState = (workload: LabWorkload, nowMs: number): object => ({
   'longest-gap': workload.longestGap(nowMs),
   running: workload.running,
 })
+
+const SECTORS_SHOWN = 12
+
+/** Enough of them to see that two runs had the same. */
+function sectorsOf(rules: readonly SectorRule[]): string {
+  const [first] = rules
+  if (rules.length === 1 && first?.sector === undefined) return 'all sectors'
+  const shown = rules.slice(0, SECTORS_SHOWN).map(({ sector = 0 }) => sector)
+  return `${rules.length} sectors: ${shown.join(', ')}${rules.length > SECTORS_SHOWN ? ', ...' : ''}`
+}
 
 /** Whether an error says that the stage itself fell over, rather than that something was not as expected. */
 export const isBroken = (error: unknown): boolean =>
