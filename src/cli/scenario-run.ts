@@ -10,7 +10,7 @@ import { UsageError } from '../util/errors.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import type { RunCommandOptions } from './scenario.js'
-import { writeReports } from './write-reports.js'
+import { refuseUnwritable, writeReports } from './write-reports.js'
 
 type Settings = NonNullable<RunCommandOptions['set']>
 
@@ -61,6 +61,7 @@ function withSettings(word: string, given: Settings): ScenarioFile {
 
 export async function runScenarios(words: readonly string[], options: RunCommandOptions): Promise<void> {
   const files = readAll(words.length === 0 ? builtInScenarios().map(({ name }) => name) : words, options.set)
+  await refuseUnwritable(options)
   const interrupt = new Interrupt()
   const progress = new Progress(files.length)
   try {

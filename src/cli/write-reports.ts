@@ -1,7 +1,8 @@
 /** The reports that were asked for, from the records of runs: of `scenario run`, and of `scenario report`. */
-import { writeFile } from 'node:fs/promises'
+import { access, constants, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { writeHtml, writeJson, writeJunit, writeSvg, writeTap, type RunRecord } from '../../qemu/report/index.js'
-import { fileProblem } from '../util/errors.js'
+import { fileProblem, UsageError } from '../util/errors.js'
 import { packageVersion } from './package-version.js'
 
 export interface ReportOptions {
@@ -14,6 +15,18 @@ export interface ReportOptions {
 
 export interface PictureOptions extends ReportOptions {
   readonly svg?: string
+}
+
+/** Runs take minutes: a report for which there is no folder is refused before them. @throws UsageError */
+export async function refuseUnwritable({ junit, json, html }: ReportOptions): Promise<void> {
+  for (const file of [junit, json, html]) {
+    if (file === undefined || file === '-') continue
+    try {
+      await access(dirname(file), constants.W_OK)
+    } catch (error) {
+      throw new UsageError(`the report ${file} cannot be written: ${whyNotWritten(error)}`)
+    }
+  }
 }
 
 /** TAP on standard output when nothing was asked for. */

@@ -44,3 +44,10 @@ void t.test('what is not a report is refused with its place', async (t) => {
   ])
   await fails(t, 2, /gone\.json: there is no such file/, ['scenario', 'report', path.join(directory, 'gone.json')])
 })
+
+void t.test('a run whose report has no folder is refused before it begins', async (t) => {
+  const report = path.join(t.testdir(), 'none', 'report.xml')
+  await fails(t, 2, /report\.xml cannot be written: its folder does not exist/, [
+    ...['scenario', 'run', 'chaos', '--junit', report],
+  ])
+})
