@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
 import type { FaultRule } from '../../src/faults/vocabulary.js'
+import { QmpConnectionError } from '../../src/qmp/index.js'
 import type { Random } from '../../src/util/random.js'
 import { SECTOR_SIZE } from '../../src/util/units.js'
 import { sectorRules } from '../blkdebug.js'
@@ -88,11 +89,18 @@ export class LabDisk {
     return this.#rules
   }
 
-  /** @returns the rules that it came to */
+  /** While its storage daemon is dead: from the next start on. @returns the rules that it came to */
   async fault(rule: FaultRule, random: Random): Promise<readonly SectorRule[]> {
     const rules = sectorRules(rule, (await stat(this.file)).size, random)
-    await this.#injector.add(rules)
-    this.#rules = this.#injector.rules
+    const injector = this.#injector
+    try {
+      await injector.add(rules)
+      this.#rules = injector.rules
+    } catch (error) {
+      // Scenarios kill the daemon at any moment; its next start puts all rules.
+      if (!(error instanceof QmpConnectionError)) throw error
+      this.#rules = [...this.#rules, ...rules]
+    }
     return rules
   }
 

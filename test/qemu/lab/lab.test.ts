@@ -57,6 +57,15 @@ void t.test('a worker that is killed is followed by another one; a hung one goes
   await stage.check()
 })
 
+void t.test('a fault that is put while the storage daemon is dead holds from its next start on', async (t) => {
+  await using stage = await lab({ ...stageOf, seed: 1 })
+  await stage.kill('main')
+  await stage.fault({ on: 'main', sectors: '2048', operations: ['write'] })
+  await stage.start('main')
+  await stage.fio({ on: 'server', options: { rw: 'write', bs: '64k', size: '4M' } })
+  t.match(await stage.server.execute('query-remap-table'), { remaps: 1 })
+})
+
 void t.test('damaged metadata is found by the check of the end', async (t) => {
   await using stage = await lab(stageOf)
   await stage.quit('server')
