@@ -1,5 +1,5 @@
 /**
- * What a stand-by worker does while it waits for its turn: it opens a pair of disks in memory, as it is going to open
+ * What the next worker does while it waits for its turn: it opens a pair of disks in memory, as it is going to open
  * the real ones. Node.js compiles code when it first runs, which is most of what a takeover costs.
  */
 import { findContent } from '../spare/blank.js'

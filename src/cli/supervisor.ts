@@ -1,7 +1,7 @@
 /**
  * `serve --supervise`: the parent holds the listening socket and accepts connections; a child, the worker, serves them.
  * When the worker dies, QEMU reconnects at once, its connection waits in the parent, and the next worker takes it over:
- * the guest sees a short pause, and no error. The next worker exists already: the stand-by is started and loaded while
+ * the guest sees a short pause, and no error. The next worker exists already: it is started and loaded while
  * the first one serves, and waits for its turn before it touches a disk.
  *
  * The invariant: a connection is the supervisor's until a worker has said that it took it. QEMU reconnects before the
