@@ -18,6 +18,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'mkfs.ext4': 'e2fsprogs',
   e2fsck: 'e2fsprogs',
   debugfs: 'e2fsprogs',
+  prlimit: 'util-linux',
 }
 
 /** Debian keeps the tools for file systems where an ordinary user's PATH does not look. */

@@ -12,6 +12,7 @@ import { loadMaps } from '../../src/faults/fault-file.js'
 import { operationsOf } from '../../src/faults/parse.js'
 import { Random } from '../../src/util/random.js'
 import { UsageError } from '../../src/util/errors.js'
+import { formatBytes } from '../../src/util/units.js'
 import { guestImage } from '../guest-image.js'
 import { packageRoot } from '../package-root.js'
 import { ProgramNotFoundError } from '../program.js'
@@ -33,7 +34,14 @@ import {
   type ObservationInput,
 } from '../scenario/format-observe.js'
 import { fault, type Fault, type FaultInput } from '../scenario/format-faults.js'
-import { damage, kill, workload, type KillInput, type WorkloadInput } from '../scenario/format-steps.js'
+import {
+  damage,
+  kill,
+  workload,
+  type KillInput,
+  type MemoryLimit,
+  type WorkloadInput,
+} from '../scenario/format-steps.js'
 import { mismatches } from '../scenario/expectation.js'
 import { castProblems, machinesOf } from '../scenario/plausible.js'
 import { readShape, type InOf, type Shape } from '../scenario/shape.js'
@@ -282,6 +290,16 @@ export class Lab {
         'kill',
         `${what}: SIGKILL${requests === undefined ? '' : `, with ${requests} requests in flight`}`,
       )
+    })
+  }
+
+  /** The worker of a server gets no more memory than it has now and so many bytes; one that is started later has no limit. */
+  async limitMemory({ what, more }: MemoryLimit): Promise<void> {
+    await this.#acting(async () => {
+      const it = this.#parts.process(what)
+      if (!(it instanceof LabServer)) throw new LabError(`the memory of servers can be limited, and '${what}' is none`)
+      await it.limitMemory(more)
+      this.timeline.mark('fault', `${what}: no more than ${formatBytes(more)} of memory beside what it has`)
     })
   }
 

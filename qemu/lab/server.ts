@@ -2,11 +2,15 @@
  * `LabServer`: an nbd-remap serve of the lab. It can be started again after it was killed, hung, or stopped; its sockets
  * stay the same.
  */
-import { mkdir } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import { QmpClient } from '../../src/qmp/index.js'
+import { KiB } from '../../src/util/units.js'
 import type { Exit } from '../process.js'
+import { findProgram } from '../program.js'
 import { RemapServer } from '../remap-server.js'
 import type { Series } from '../report/record.js'
 import { ServerSampler } from '../report/server-sampler.js'
@@ -151,6 +155,19 @@ export class LabServer {
     if (part === 'all') await server.killAll()
     else process.kill(pid ?? (await this.workerPid()), 'SIGKILL')
     return requests
+  }
+
+  /**
+   * RLIMIT_DATA of the worker, by util-linux's prlimit, so many bytes above what it has.
+   * @throws LabError when prlimit refuses
+   */
+  async limitMemory(more: number): Promise<void> {
+    const pid = await this.workerPid()
+    const [, kibibytes] = /^VmData:\s+(\d+) kB$/m.exec(await readFile(`/proc/${pid}/status`, 'latin1')) ?? []
+    const args = ['--pid', String(pid), `--data=${Number(kibibytes) * KiB + more}`]
+    await promisify(execFile)(findProgram('prlimit'), args).catch((error: unknown) => {
+      throw new LabError(`prlimit ${args.join(' ')} failed`, { cause: error })
+    })
   }
 
   /** SIGSTOP to the worker: it hangs. */

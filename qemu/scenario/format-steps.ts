@@ -69,6 +69,11 @@ export const kill = described(
   ),
 )
 
+export const limitMemory = described(
+  'The host has no more memory for a server than its worker has now, and so much: what it asks for beyond is refused.',
+  object({ what: described('Name of the server.', name), more: size }),
+)
+
 export const damage = described(
   "Overwrites sectors in the image of a disk, behind everybody's back.",
   object({
@@ -89,6 +94,7 @@ const plainVerbs = {
   kill,
   stop: described('SIGSTOP: it hangs. A server (its worker), a machine, or the storage daemon of a disk.', name),
   cont: described('SIGCONT: it goes on.', name),
+  limitMemory,
   start: described('Starts what is not running: servers, machines, disks.', targets),
   quit: described('Ends it in good order.', name),
   powerCut: described('SIGKILL to all of them at once.', targets),
@@ -212,4 +218,5 @@ function stepSchema(): JsonSchema {
 export type Workload = OutOf<typeof workload>
 export type WorkloadInput = InOf<typeof workload>
 export type KillInput = InOf<typeof kill>
+export type MemoryLimit = OutOf<typeof limitMemory>
 export type Damage = OutOf<typeof damage>

@@ -3,6 +3,7 @@
  * ends with a wrong result is a finding, and the steps go on.
  */
 import { messageOf } from '../../src/util/errors.js'
+import { formatBytes } from '../../src/util/units.js'
 import { ExpectationError } from '../lab/error.js'
 import type { Moment } from '../lab/events.js'
 import type { Lab } from '../lab/lab.js'
@@ -72,6 +73,7 @@ function concerns(step: Step): readonly string[] {
     case 'fio':
       return [step.value.on]
     case 'kill':
+    case 'limitMemory':
       return [step.value.what]
     case 'clear':
     case 'stop':
@@ -188,6 +190,8 @@ async function act(performance: Performance, step: Plain, at: Branch): Promise<v
       return lab.clear(step.value)
     case 'kill':
       return lab.kill(step.value)
+    case 'limitMemory':
+      return lab.limitMemory(step.value)
     case 'stop':
       return lab.stop(step.value)
     case 'cont':
@@ -255,6 +259,8 @@ function summary(step: Step): string {
       return `on ${step.value.on}: ${ruleSummary(step.value.rule)}`
     case 'kill':
       return `${step.value.what}${step.value.part === 'worker' ? "'s worker" : ''}`
+    case 'limitMemory':
+      return `${step.value.what}: ${formatBytes(step.value.more)} more`
     case 'start':
     case 'powerCut':
       return step.value.join(', ')

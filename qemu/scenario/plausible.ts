@@ -192,6 +192,9 @@ class Rehearsal {
         this.#process(step.value.what, step, [])
         return
       }
+      case 'limitMemory':
+        this.#known(this.#cast.servers, 'server', step.value.what, step, ['what'])
+        return
       case 'stop':
         this.#process(step.value, step, [])
         this.#stopped.add(step.value)
