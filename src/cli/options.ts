@@ -23,7 +23,8 @@ export const optionalControlOption = (purpose: string): Option =>
   new Option('--control <address>', `${purpose}: its path, HOST:PORT, or ws://HOST:PORT/qmp`).argParser(parseControl)
 
 function parseControl(text: string): string {
-  return typeof parseAddress(text) === 'string' ? parseSocketPath(text) : text
+  const address = parseAddress(text)
+  return typeof address === 'string' ? parseSocketPath(address) : text
 }
 export const jsonOption = (): Option => new Option('--json', 'print JSON')
 export const watchOption = (): Option =>
@@ -200,7 +201,7 @@ export function parseControlListen(text: string): ControlAddress {
       `Everybody who can connect to ${address.host} could give commands: only a loopback address is possible, such as 127.0.0.1:${address.port}. --http asks for a token.`,
     )
   }
-  return parseHostPort(text)
+  return parseHostPort(text.replace(/^tcp:/, ''))
 }
 
 export type ControlAddress = { readonly path: string } | HostPort

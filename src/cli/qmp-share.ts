@@ -57,7 +57,8 @@ Example:
     })
 
 function parseMonitor(text: string): string {
-  return typeof parseAddress(text) === 'string' ? parseSocketPath(text) : text
+  const address = parseAddress(text)
+  return typeof address === 'string' ? parseSocketPath(address) : text
 }
 
 export function parseShareListen(text: string): ShareAddress {

@@ -23,11 +23,15 @@ export interface OpenOptions {
 }
 
 /**
- * What people write: a path, HOST:PORT, or a URL. A path with a colon and a number at its end has to have a slash.
+ * What people write: a path, HOST:PORT, or a URL; also `unix:PATH` and `tcp:HOST:PORT`, as for QEMU's `-qmp`. A path with a
+ * colon and a number at its end has to have a slash.
  * @param token for WebSockets
  */
 export function parseAddress(text: string, token?: string): QmpAddress {
   if (/^wss?:\/\//i.test(text)) return { url: text, token }
+  const [, scheme, rest = ''] = /^(unix|tcp):(.+)$/s.exec(text) ?? []
+  if (scheme === 'unix') return rest
+  if (scheme === 'tcp') return parseAddress(rest)
   const [, inBrackets, plain, port] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]/]*)):(\d{1,5})$/i.exec(text) ?? []
   return port === undefined
     ? text
