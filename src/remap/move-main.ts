@@ -93,7 +93,7 @@ async function refuseUnfit(pair: Pair, to: OpenedDisk, overwrite: boolean): Prom
   const content = await findContent(device)
   if (content !== undefined) {
     throw new RefusedError(
-      `${device.name} is not blank (there is data near offset ${content}): if it can go, overwrite it with --force`,
+      `${device.name} is not blank (${content.what} near offset ${content.offset}): if it can go, overwrite it with --force`,
     )
   }
 }

@@ -3,7 +3,7 @@
  * "not blank": the header area, the slot table behind it and the end are read whole, and the rest in samples. A spare
  * that has lost its headers, but not its slots, is not blank.
  */
-import type { Device } from '../device/device.js'
+import { DeviceError, type Device } from '../device/device.js'
 import { isZero } from '../util/chunks.js'
 import { alignDown, KiB, MiB, SECTOR_SIZE } from '../util/units.js'
 import { HEADER_AREA_SIZE } from './format.js'
@@ -12,12 +12,24 @@ const STEP = MiB
 const SAMPLES = 64
 const SAMPLE_SIZE = 4 * KiB
 
-/** @returns the byte offset near which there is something other than zeros; `undefined` when the disk is blank */
-export async function findContent(device: Device): Promise<number | undefined> {
+export interface Content {
+  /** Byte offset near which it is. */
+  readonly offset: number
+  /** What cannot be read may be anything. */
+  readonly what: 'there is data' | 'it cannot be read'
+}
+
+/** @returns the first thing that is not zeros; `undefined` when the disk is blank @throws DeviceError other than EIO */
+export async function findContent(device: Device): Promise<Content | undefined> {
   for (const { offset, length } of placesToLook(device.size)) {
     const buffer = Buffer.alloc(length)
-    await device.read(offset, buffer)
-    if (!isZero(buffer)) return offset
+    try {
+      await device.read(offset, buffer)
+    } catch (error) {
+      if (!(error instanceof DeviceError) || error.code !== 'EIO') throw error
+      return { offset, what: 'it cannot be read' }
+    }
+    if (!isZero(buffer)) return { offset, what: 'there is data' }
   }
   return undefined
 }

@@ -495,7 +495,7 @@ async function refuseUnlessBlank(device: Device): Promise<void> {
   const content = await findContent(device)
   if (content === undefined) return
   throw new RefusedError(
-    `spare ${device.name} is not blank (there is data near offset ${content}): if it can go, overwrite it with "nbd-remap format --force"`,
+    `spare ${device.name} is not blank (${content.what} near offset ${content.offset}): if it can go, overwrite it with "nbd-remap format --force"`,
   )
 }
 

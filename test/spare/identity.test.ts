@@ -98,10 +98,13 @@ void t.test('content is found in the header area, at the end, and in samples bet
   t.equal(await findContent(memory), undefined)
   for (const at of [0, 8 * MiB - 1, memory.size - 1, memory.size - MiB]) {
     memory.bytes[at] = 1
-    t.type(await findContent(memory), 'number', `at ${at}`)
+    t.match(await findContent(memory), { offset: Number, what: 'there is data' }, `at ${at}`)
     memory.bytes[at] = 0
   }
   memory.bytes.fill(1, 10 * MiB, 10 * MiB + 330 * KiB)
-  t.type(await findContent(memory), 'number')
+  t.match(await findContent(memory), { what: 'there is data' })
   t.equal(await findContent(new MemoryDevice(10)), undefined)
+  const faulty = new FaultyDevice(new MemoryDevice(20 * MiB))
+  faulty.add({ operations: ['read'], start: 8 * MiB, end: 8 * MiB + 512, code: 'EIO' })
+  t.same(await findContent(faulty), { offset: 8 * MiB, what: 'it cannot be read' }, 'what cannot be read may be anything')
 })
