@@ -106,5 +106,9 @@ void t.test('content is found in the header area, at the end, and in samples bet
   t.equal(await findContent(new MemoryDevice(10)), undefined)
   const faulty = new FaultyDevice(new MemoryDevice(20 * MiB))
   faulty.add({ operations: ['read'], start: 8 * MiB, end: 8 * MiB + 512, code: 'EIO' })
-  t.same(await findContent(faulty), { offset: 8 * MiB, what: 'it cannot be read' }, 'what cannot be read may be anything')
+  t.same(
+    await findContent(faulty),
+    { offset: 8 * MiB, what: 'it cannot be read' },
+    'what cannot be read may be anything',
+  )
 })
