@@ -21,9 +21,7 @@ interface ConformanceOptions {
 
 export const conformanceCommand = (): Command =>
   new Command('conformance')
-    .description(
-      'Check an NBD server, of whatever make, against what the specification says it MUST and SHOULD do.',
-    )
+    .description('Check an NBD server, of whatever make, against what the specification says it MUST and SHOULD do.')
     .addArgument(new Argument('<uri>', 'NBD URI of an export').argParser(parseUri))
     .option('--write', 'also check what changes the export: ITS CONTENT IS DESTROYED')
     .addOption(

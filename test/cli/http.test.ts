@@ -261,7 +261,10 @@ void t.test('addresses, tokens and names that cannot be are refused', async (t) 
     [/can be reached from other machines: choose a token with --http-token-file/, ['--http', '0.0.0.0:0']],
     [/go with --http$/, ['--http-token-file', good]],
     [/go with --http$/, ['--http-host', 'nas']],
-    [/the token in \S+none cannot be read: there is no such file$/, ['--http', ':0', '--http-token-file', join(pair.folder, 'none')]],
+    [
+      /the token in \S+none cannot be read: there is no such file$/,
+      ['--http', ':0', '--http-token-file', join(pair.folder, 'none')],
+    ],
     [/short holds no token: it must be one word/, ['--http', ':0', '--http-token-file', file('short', 'abc')]],
     [/two holds no token/, ['--http', ':0', '--http-token-file', file('two', `${TOKEN} ${TOKEN}`)]],
     [
