@@ -1,7 +1,6 @@
 /** The events of the control socket, for its schema. Their data is documented in `remap/events.ts`. */
-import { DISK_ROLES } from '../faults/fault-log.js'
-import { FAULT_EFFECTS, FAULT_OPERATIONS } from '../faults/vocabulary.js'
 import type { EventTable } from '../qmp/schema.js'
+import { FAULT_ENTRY_MEMBERS } from './fault-entry.js'
 import { HEALTH_STATUSES } from './health.js'
 import type { KeptLevel } from '../util/log.js'
 
@@ -195,18 +194,7 @@ export const CONTROL_EVENTS = {
   FAULT_INJECTED: {
     description: 'A rule of inject-error has struck a request; of many at once only some are told',
     data: {
-      number: { kind: 'size' },
-      time: { kind: 'str' },
-      rule: { kind: 'str' },
-      disk: { kind: 'enum', values: DISK_ROLES },
-      name: { kind: 'str' },
-      operation: { kind: 'enum', values: FAULT_OPERATIONS },
-      offset: { kind: 'size' },
-      length: { kind: 'size' },
-      effect: { kind: 'enum', values: FAULT_EFFECTS },
-      error: { kind: 'str', optional: true },
-      'delay-ms': { kind: 'number', optional: true },
-      detail: { kind: 'str', optional: true },
+      ...FAULT_ENTRY_MEMBERS,
       untold: { kind: 'size' },
     },
   },

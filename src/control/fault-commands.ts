@@ -1,8 +1,9 @@
 /** The commands of fault injection. Like all others they run in the control thread and ask the data plane. */
 import { DISK_ROLES } from '../faults/fault-log.js'
-import { FAULT_EFFECTS, FAULT_OPERATIONS, FAULT_RULE } from '../faults/vocabulary.js'
+import { FAULT_EFFECTS, FAULT_RULE } from '../faults/vocabulary.js'
 import { command, type Command, type ValueOf } from '../qmp/schema.js'
 import type { DataPlane } from './data-plane.js'
+import { FAULT_ENTRY_MEMBERS } from './fault-entry.js'
 
 const INJECTED = {
   kind: 'array',
@@ -41,23 +42,7 @@ const INJECTED = {
 
 const FAULTS = { kind: 'object', members: { seed: { kind: 'str' }, rules: INJECTED } } as const
 
-export const FAULT_ENTRY = {
-  kind: 'object',
-  members: {
-    number: { kind: 'size' },
-    time: { kind: 'str' },
-    rule: { kind: 'str' },
-    disk: { kind: 'enum', values: DISK_ROLES },
-    name: { kind: 'str' },
-    operation: { kind: 'enum', values: FAULT_OPERATIONS },
-    offset: { kind: 'size' },
-    length: { kind: 'size' },
-    effect: { kind: 'enum', values: FAULT_EFFECTS },
-    error: { kind: 'str', optional: true, description: 'what the request failed with' },
-    'delay-ms': { kind: 'number', optional: true },
-    detail: { kind: 'str', optional: true },
-  },
-} as const
+export const FAULT_ENTRY = { kind: 'object', members: FAULT_ENTRY_MEMBERS } as const
 
 const FAULT_LOG = {
   kind: 'object',
