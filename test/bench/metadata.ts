@@ -2,7 +2,7 @@
  * What the metadata costs: opening a pair with very many remaps, making remaps durable on disks that flush in no time, and
  * space. In this process, on disks in memory of which only what was written takes memory.
  */
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import {
   decodeHeader,

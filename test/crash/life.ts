@@ -4,7 +4,7 @@
  * of a chapter is for explorer.ts to look at.
  */
 import { DeviceError, type Completion } from '../../src/device/device.js'
-import type { FaultRule } from '../../src/device/faulty.js'
+import type { FaultRule } from '../support/faulty-device.js'
 import { addRemaps, batchOf, removeRemaps } from '../../src/remap/admin.js'
 import { RemapRequestError } from '../../src/remap/batch.js'
 import { DrainError } from '../../src/remap/drain.js'

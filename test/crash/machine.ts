@@ -1,6 +1,6 @@
 /** A main disk and one or two spares, simulated, with faults, and whoever serves them. */
 import { DeviceError } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { FaultyDevice, type FaultRule } from '../support/faulty-device.js'
 import type { OpenedDisk } from '../../src/device/open.js'
 import { formatPair, Pair, type PairDisks } from '../../src/remap/pair.js'
 import { HEADER_OFFSETS, layOut, PAGE_SIZE, spareSizeMin, type Geometry } from '../../src/spare/format.js'

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { DeviceError, type DeviceOperation } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { FaultyDevice, type FaultRule } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { Random } from '../../src/util/random.js'
 import { answer } from '../support/rig.js'

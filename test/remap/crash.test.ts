@@ -1,7 +1,7 @@
 /** Power cuts at every single write and flush of an operation, with every sector that was in flight new or old. */
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { FaultyDevice, type FaultRule } from '../support/faulty-device.js'
 import { batchOf } from '../../src/remap/admin.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import { arrange } from '../../src/remap/rearrange.js'

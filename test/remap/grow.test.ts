@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { growSpare, type Grown } from '../../src/remap/grow.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'

@@ -1,7 +1,7 @@
 /** Two servers on one pair of disks that no lock keeps apart: one of them notices, and writes nothing from then on. */
 import t, { type Test } from 'tap'
 import { DeviceError, type Completion } from '../../src/device/device.js'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import type { OpenedDisk } from '../../src/device/open.js'
 import { addRemaps, batchOf } from '../../src/remap/admin.js'

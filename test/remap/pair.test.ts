@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import type { Device } from '../../src/device/device.js'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { formatPair, Pair, type PairDisks } from '../../src/remap/pair.js'
 import { silentLog } from '../../src/util/log.js'

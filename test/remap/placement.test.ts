@@ -1,6 +1,6 @@
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { Placement, type NewRemap } from '../../src/remap/placement.js'
 import { listRemaps } from '../../src/remap/listing.js'

@@ -1,7 +1,7 @@
 /** What a replica heals, and above all what is never taken from it: content older than what was written (promise P3). */
 import t from 'tap'
 import { DeviceError } from '../../src/device/device.js'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { addRemaps, batchOf } from '../../src/remap/admin.js'
 import { admitReplica, declareReplica, noteUnchanged } from '../../src/remap/replica-open.js'

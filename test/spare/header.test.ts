@@ -1,5 +1,5 @@
 import t from 'tap'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { HEADER_OFFSETS, HEADER_SIZE } from '../../src/spare/format.js'
 import { hasHeader, readHeader, wipeHeaders, writeHeader } from '../../src/spare/header.js'

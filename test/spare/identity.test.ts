@@ -1,5 +1,5 @@
 import t from 'tap'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { findContent } from '../../src/spare/blank.js'
 import { mainMismatch, takeFingerprint, type RecordedMain, type SeenMain } from '../../src/spare/identity.js'

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { layOut, PAGE_SIZE, SLOTS_PER_PAGE, type Slot } from '../../src/spare/format.js'
 import { SlotTable, type SlotUpdate } from '../../src/spare/slots.js'

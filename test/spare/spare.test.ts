@@ -1,5 +1,5 @@
 import t from 'tap'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from '../support/faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import { HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE, SLOTS_PER_PAGE } from '../../src/spare/format.js'
 import { Spare } from '../../src/spare/spare.js'

@@ -8,7 +8,7 @@
  * that is how `shrink` makes short cases of long ones.
  */
 import { DeviceError, type Completion, type DeviceOperation } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { FaultyDevice, type FaultRule } from './faulty-device.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { RemapTarget } from '../../src/remap/target.js'
 import { HEADER_OFFSETS, HEADER_SIZE, PAGE_SIZE } from '../../src/spare/format.js'

@@ -1,5 +1,5 @@
 /** A main disk and several spares in memory, each with a fault injector, whose disks survive the pair that serves them. */
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from './faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import type { RemapEventSink } from '../../src/remap/events.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'

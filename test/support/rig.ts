@@ -1,6 +1,6 @@
 /** A main disk and a spare in memory, formatted for each other, with a fault injector on each. */
 import type { Completion, Device } from '../../src/device/device.js'
-import { FaultyDevice, type FaultRule } from '../../src/device/faulty.js'
+import { FaultyDevice, type FaultRule } from './faulty-device.js'
 import { MemoryDevice } from '../../src/device/memory.js'
 import type { OpenedDisk } from '../../src/device/open.js'
 import type { RemapEventSink } from '../../src/remap/events.js'

@@ -4,7 +4,7 @@
  */
 import type { Test } from 'tap'
 import { pairExport } from '../../src/cli/pair-export.js'
-import { FaultyDevice } from '../../src/device/faulty.js'
+import { FaultyDevice } from './faulty-device.js'
 import { MemoryDevice as SpareMemory } from '../../src/device/memory.js'
 import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { RemapTarget } from '../../src/remap/target.js'

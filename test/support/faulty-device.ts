@@ -3,15 +3,15 @@
  * has not touched the disk below, unless `tear` asks for what real disks do: then a failed write leaves any of its sectors
  * new.
  */
-import { Area } from '../faults/area.js'
-import { FaultBook } from '../faults/fault-book.js'
-import { LiveRule } from '../faults/live-rule.js'
-import { chunksLength, sliceChunks } from '../util/chunks.js'
-import type { Random } from '../util/random.js'
-import { RangeSet } from '../util/range-set.js'
-import { alignDown, SECTOR_SIZE } from '../util/units.js'
-import type { Device, DeviceError, DeviceErrorCode, DeviceOperation } from './device.js'
-import { InjectedDevice } from './injected.js'
+import { Area } from '../../src/faults/area.js'
+import { FaultBook } from '../../src/faults/fault-book.js'
+import { LiveRule } from '../../src/faults/live-rule.js'
+import { chunksLength, sliceChunks } from '../../src/util/chunks.js'
+import type { Random } from '../../src/util/random.js'
+import { RangeSet } from '../../src/util/range-set.js'
+import { alignDown, SECTOR_SIZE } from '../../src/util/units.js'
+import type { Device, DeviceError, DeviceErrorCode, DeviceOperation } from '../../src/device/device.js'
+import { InjectedDevice } from '../../src/device/injected.js'
 
 export interface FaultRule {
   readonly operations: readonly DeviceOperation[]
