@@ -12,7 +12,6 @@ import { MiB, formatBytes } from '../../src/util/units.js'
 import { makeCredentials } from '../support/certificates.js'
 import { MAIN_SIZE, newFolder, newPair, Serve } from '../support/cli.js'
 import { RawClient } from '../../src/conformance/raw-client.js'
-import { until } from '../support/nbd-server.js'
 import { seededRandom } from '../support/random.js'
 import { misbehave, misbehaveWithTls } from './client.js'
 import { HealthyClient } from './healthy-client.js'
@@ -132,8 +131,12 @@ for (const transport of ['unix', 'tcp'] as const) {
     attack.leave()
     const deadline = performance.now() + LEAVING_MS
     const openFilesMax = openFilesAtFirst + OPENED_ONCE
-    await until(() => watched.openFiles <= openFilesMax || performance.now() > deadline)
-    const { clients } = await server.ask<{ clients: unknown[] }>('query-status')
+    const askClients = async (): Promise<unknown[]> =>
+      (await server.ask<{ clients: unknown[] }>('query-status')).clients
+    let clients = await askClients()
+    // A file opened once looks like a connection that is still being closed: both have to be as they should.
+    while ((clients.length > 1 || watched.openFiles > openFilesMax) && performance.now() < deadline)
+      clients = await askClients()
     t.equal(clients.length, 1, 'no connection stays open')
     if (clients.length > 1) t.comment(JSON.stringify(clients), server.stderr.slice(-5000))
     t.ok(watched.openFiles <= openFilesMax, `${watched.openFiles} open files, at first ${openFilesAtFirst}`)
