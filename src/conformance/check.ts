@@ -2,6 +2,7 @@
 
 import type { Examination, Facts, Target } from './examination.js'
 import type { Level } from './finding.js'
+import type { Reply } from './raw-client.js'
 
 export interface Check {
   readonly name: string
@@ -13,3 +14,13 @@ export interface Check {
   readonly lacks?: (facts: Facts, target: Target) => string | undefined
   readonly run: (examination: Examination) => Promise<void>
 }
+
+/** For `lacks`. */
+export const needsStructured = ({ structured }: Facts): string | undefined =>
+  structured ? undefined : 'no structured replies'
+
+/** Bytes that any server takes, aligned. */
+export const unitOf = ({ minimum }: Facts): number => Math.max(512, minimum)
+
+/** For details. */
+export const said = ({ error, data }: Reply): string => `error ${error}, ${data.length} bytes`

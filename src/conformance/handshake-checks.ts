@@ -2,7 +2,7 @@
 
 import * as nbd from '../nbd/protocol.js'
 import { KiB, MiB } from '../util/units.js'
-import type { Check } from './check.js'
+import { needsStructured, unitOf, type Check } from './check.js'
 import { acknowledged, infosOf, type Examination } from './examination.js'
 import type { OptionReply, RawClient } from './raw-client.js'
 
@@ -49,10 +49,6 @@ export const HANDSHAKE_CHECKS: readonly Check[] = [
 
 function needsNoTls(_: unknown, { tls }: { tls?: unknown }): string | undefined {
   return tls === undefined ? undefined : 'over TLS nothing is padded that could be seen'
-}
-
-function needsStructured({ structured }: { structured: boolean }): string | undefined {
-  return structured ? undefined : 'no structured replies'
 }
 
 function needsContexts({ contexts }: { contexts: readonly string[] }): string | undefined {
@@ -331,7 +327,7 @@ async function setContexts(c: Examination): Promise<void> {
   )
   await client.option(nbd.NBD_OPT_GO, c.infoData())
   client.style = 'structured'
-  const { error } = await client.ask(nbd.NBD_CMD_BLOCK_STATUS, { length: Math.max(512, c.facts.minimum) })
+  const { error } = await client.ask(nbd.NBD_CMD_BLOCK_STATUS, { length: unitOf(c.facts) })
   c.must(error !== 0, 'forget the contexts that were selected before', 'NBD_CMD_BLOCK_STATUS succeeded')
 }
 

@@ -2,7 +2,7 @@
 
 import * as nbd from '../nbd/protocol.js'
 import { KiB, MiB } from '../util/units.js'
-import type { Check } from './check.js'
+import { needsStructured, said, unitOf, type Check } from './check.js'
 import type { Examination, Facts } from './examination.js'
 import type { GoOptions, Reply } from './raw-client.js'
 
@@ -49,10 +49,6 @@ export const REQUEST_CHECKS: readonly Check[] = [
   { name: 'hard-disconnect', section: 'Terminating the transmission phase', level: 'MUST', run: hardDisconnect },
 ]
 
-function needsStructured({ structured }: Facts): string | undefined {
-  return structured ? undefined : 'no structured replies'
-}
-
 function needsAllocation({ contexts }: Facts): string | undefined {
   return contexts.includes(nbd.BASE_ALLOCATION) ? undefined : `no ${nbd.BASE_ALLOCATION}`
 }
@@ -65,10 +61,7 @@ function needsExtended({ extended }: Facts): string | undefined {
   return extended ? undefined : 'no extended headers'
 }
 
-/** Bytes that any server takes, aligned. */
-const unitOf = ({ minimum }: Facts): number => Math.max(512, minimum)
 const stylesOf = ({ structured }: Facts): Omit<GoOptions, 'name'>[] => (structured ? [{}, { structured: true }] : [{}])
-const said = ({ error, data }: Reply): string => `error ${error}, ${data.length} bytes`
 
 async function read(c: Examination): Promise<void> {
   const client = await c.begin()

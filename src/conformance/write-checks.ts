@@ -2,9 +2,9 @@
 
 import * as nbd from '../nbd/protocol.js'
 import { KiB, MiB } from '../util/units.js'
-import type { Check } from './check.js'
+import { said, unitOf, type Check } from './check.js'
 import type { Examination, Facts, Target } from './examination.js'
-import type { RawClient, Reply } from './raw-client.js'
+import type { RawClient } from './raw-client.js'
 
 export const WRITE_CHECKS: readonly Check[] = [
   { name: 'write', section: 'NBD_CMD_WRITE', level: 'MUST', run: write, lacks: needsWrites() },
@@ -51,9 +51,6 @@ function needsWrites(flag = 0): (facts: Facts, target: Target) => string | undef
     return (flags & flag) === flag ? undefined : 'not offered'
   }
 }
-
-const unitOf = ({ minimum }: Facts): number => Math.max(512, minimum)
-const said = ({ error, data }: Reply): string => `error ${error}, ${data.length} bytes`
 
 /** Never the same twice. */
 let writes = 0
