@@ -7,7 +7,7 @@ import { QmpError, type QmpClient } from '../../src/qmp/index.js'
 import { MiB } from '../../src/util/units.js'
 import type { Series } from './record.js'
 import { SAMPLE_INTERVAL_MS, type SamplerOptions } from './server-sampler.js'
-import { Track } from './track.js'
+import { seriesOf, Track } from './track.js'
 
 const NS_PER_MS = 1e6
 
@@ -53,9 +53,7 @@ export class MachineSampler {
   }
 
   get series(): Series[] {
-    return Object.values(this.#tracks)
-      .map((track) => track.series)
-      .filter(({ points }) => points.length > 0)
+    return seriesOf(this.#tracks)
   }
 
   async stop(): Promise<void> {

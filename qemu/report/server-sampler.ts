@@ -9,7 +9,7 @@ import { QmpClient, QmpError } from '../../src/qmp/index.js'
 import { bucketsBetween, countOf, percentile, type HistogramBucket } from '../../src/util/histogram.js'
 import { MiB } from '../../src/util/units.js'
 import type { Series } from './record.js'
-import { Track } from './track.js'
+import { seriesOf, Track } from './track.js'
 
 export const SAMPLE_INTERVAL_MS = 150
 /** A server that takes longer is one of which nothing is known. */
@@ -76,9 +76,7 @@ export class ServerSampler {
 
   /** What was seen so far, without the lines of which nothing was. */
   get series(): Series[] {
-    return Object.values(this.#tracks)
-      .map((track) => track.series)
-      .filter(({ points }) => points.length > 0)
+    return seriesOf(this.#tracks)
   }
 
   async stop(): Promise<void> {

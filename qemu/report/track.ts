@@ -32,3 +32,9 @@ export class Track {
     if (this.#points.length > TRACK_POINTS_MAX) this.#points = [...thin(this.#points, TRACK_POINTS_MAX / 2)]
   }
 }
+
+/** The lines, without those of which nothing was seen. */
+export const seriesOf = (tracks: Readonly<Record<string, Track>>): Series[] =>
+  Object.values(tracks)
+    .map((track) => track.series)
+    .filter(({ points }) => points.length > 0)

@@ -2,11 +2,11 @@
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { processesIn } from '../../qemu/scenario/run.js'
 import type { DemoResult } from '../../qemu/demo/story.js'
 import { PROGRAM } from '../support/bench.js'
 
@@ -41,23 +41,9 @@ async function demo(t: Test, ...args: string[]): Promise<Run> {
   return { child, directory, stdout: () => output.stdout, stderr: () => output.stderr, exit }
 }
 
-/** Command lines of running processes that have to do with the run. */
-function processesOf({ directory }: Run): string[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ')
-      } catch {
-        return ''
-      }
-    })
-    .filter((commandLine) => commandLine.includes(directory))
-}
-
 async function assertNothingLeft(t: Test, run: Run): Promise<void> {
   t.same(await readdir(run.directory), [], 'no temporary file is left')
-  t.same(processesOf(run), [], 'no process is left')
+  t.same(processesIn(run.directory), [], 'no process is left')
 }
 
 /** The same run as one page: what the claims say, and what happened when. */
@@ -99,7 +85,7 @@ void t.test('every claim of the demo holds', async (t) => {
 void t.test('Ctrl-C in the middle leaves nothing behind', async (t) => {
   const run = await demo(t)
   while (!run.stderr().includes('making an ext4 file system while')) await once(run.child.stderr!, 'data')
-  const running = processesOf(run)
+  const running = processesIn(run.directory)
   for (const program of [/qemu-system/, /qemu-storage-daemon/, /serve --supervise/]) {
     t.ok(
       running.some((commandLine) => program.test(commandLine)),
