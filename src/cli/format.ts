@@ -24,7 +24,8 @@ async function format(options: FormatCommandOptions): Promise<void> {
   const { closeDisks, formatPair, openDisks } = await import('../remap/pair.js')
   const log = stderrLog()
   const { main, spare: spares } = options
-  const disks = await openDisks({ main, spares }, { mainReadOnly: true, spareReadOnly: false, log })
+  const opening = { mainReadOnly: true, mainBesideQemu: true, spareReadOnly: false }
+  const disks = await openDisks({ main, spares }, { ...opening, log })
   try {
     const [away] = disks.unopened ?? []
     if (away) throw away.error

@@ -143,6 +143,8 @@ function newServer(options: AttachVmOptions, serveOptions: readonly string[]): A
   const paths = pathsOf(options)
   const args = (main: string): string[] => [
     ...['--supervise', '--on-exhausted', 'pause', '--main', main],
+    // What is copied to is nobody's disk yet.
+    ...(options.copy || isNbdUri(main) ? [] : ['--main-in-use']),
     ...(options.spare ?? []).flatMap((spare) => ['--spare', resolveLocation(spare)]),
     ...(options.create ? ['--create'] : []),
     ...serveOptions,

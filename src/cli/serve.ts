@@ -73,6 +73,7 @@ interface ServeCommandOptions
   readonly onExhausted: ExhaustedPolicy
   readonly spareLow: number
   readonly acceptMain?: boolean
+  readonly mainInUse?: boolean
   readonly supervise?: boolean
   readonly hangTimeout: number
   readonly tableMinBuckets?: number
@@ -173,6 +174,10 @@ const withoutTls = (): Command =>
       BUSY_POLL_DEFAULT_US,
     )
     .option('--accept-main', 'serve a main that does not look like the one the spare belongs to')
+    .option(
+      '--main-in-use',
+      'start although a running QEMU machine has main open, which is to get this server instead (attach-vm --control)',
+    )
     .option('--supervise', 'hold the listening socket and restart the server when it dies')
     .option(
       '--hang-timeout <seconds>',
@@ -332,6 +337,7 @@ function sessionOptions(options: ServeCommandOptions, log: Log): SessionOptions 
     sectors: options.sectors,
     readOnly: options.readOnly ?? false,
     acceptMain: options.acceptMain ?? false,
+    mainInUse: options.mainInUse ?? false,
     ioTimeoutMs: options.ioTimeout === undefined ? undefined : options.ioTimeout * 1000,
     onTimeout: options.onTimeout,
     slowReadMs: options.slowRead * 1000,

@@ -63,6 +63,8 @@ export interface SessionOptions {
   readonly sectors: number | undefined
   readonly readOnly: boolean
   readonly acceptMain: boolean
+  /** A machine of QEMU's may have main open: it is about to get this server instead. */
+  readonly mainInUse: boolean
   readonly policy: ReadPolicy
   /** Without it a disk is waited for without a limit. */
   readonly ioTimeoutMs: number | undefined
@@ -339,6 +341,7 @@ async function openPair(
     mainMayHang: options.ioTimeoutMs !== undefined,
     openSpare,
     mainReadOnly: options.readOnly,
+    mainBesideQemu: options.mainInUse,
     spareReadOnly: options.readOnly,
     log: options.log,
   })

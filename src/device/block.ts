@@ -8,7 +8,7 @@ import { basename, dirname } from 'node:path'
 import { RefusedError } from '../util/errors.js'
 import { MiB, SECTOR_SIZE } from '../util/units.js'
 import { majorOf, minorOf } from './device-number.js'
-import { inUse, lockFile } from './disk-lock.js'
+import { inUse, lockDisk } from './disk-lock.js'
 import { fileSameness } from './file.js'
 import { LocalDevice } from './local.js'
 import type { OpenedDisk, OpenOptions } from './open.js'
@@ -17,7 +17,7 @@ export function openBlock(path: string, options: OpenOptions): OpenedDisk {
   const { O_RDONLY, O_RDWR, O_DSYNC, O_EXCL } = constants
   const fd = openExclusive(path, options.readOnly ? O_RDONLY : O_RDWR | O_DSYNC | O_EXCL)
   try {
-    if (!options.unlocked) lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
+    lockDisk(fd, path, options)
     const sys = sysfsFolder(fstatSync(fd).rdev)
     const sectorSize = Number(attribute(sys, 'queue/logical_block_size') ?? SECTOR_SIZE)
     const size = Number(attribute(sys, 'size') ?? 0) * SECTOR_SIZE

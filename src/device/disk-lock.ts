@@ -6,10 +6,26 @@
  */
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { RefusedError } from '../util/errors.js'
-import { majorOf, minorOf } from './device-number.js'
+import { locksOfPath } from './kernel-locks.js'
+import { keepOffQemu, type QemuLockOptions } from './qemu-locks.js'
+
+export interface LockOptions extends QemuLockOptions {
+  /** Looks at a disk that others may be using: no lock is taken, and none of others' is minded. */
+  readonly unlocked?: boolean
+}
+
+/**
+ * Locks an open disk as far as its use asks for it, until it is closed.
+ * @throws RefusedError when another process has it, one of ours or QEMU's
+ */
+export function lockDisk(fd: number, name: string, options: LockOptions): void {
+  if (options.unlocked) return
+  lockFile(fd, name, options.readOnly ? 'shared' : 'exclusive')
+  keepOffQemu(fd, name, options)
+}
 
 /** flock(1) exits with this when somebody else holds the lock (`--conflict-exit-code`). */
 const CONFLICT = 75
@@ -63,17 +79,10 @@ export function isUriLocked(uri: string): boolean {
 }
 
 /**
- * Whether a process has locked the file or block device, as far as the kernel shows its locks; takes none, for a server
+ * Whether one of ours has locked the file or block device, as far as the kernel shows its locks; takes none, for a server
  * that starts at this moment would be refused.
  */
-export function isFileLocked(path: string): boolean {
-  const { dev, ino } = statSync(path)
-  const hex = (n: number): string => n.toString(16).padStart(2, '0')
-  const place = `${hex(majorOf(dev))}:${hex(minorOf(dev))}:${ino}`
-  return readFileSync('/proc/locks', 'latin1')
-    .split('\n')
-    .some((line) => line.includes(' FLOCK ') && line.includes(` ${place} `))
-}
+export const isFileLocked = (path: string): boolean => locksOfPath(path).some(({ kind }) => kind === 'FLOCK')
 
 /** Tells the shared locks of one process apart. */
 let locks = 0

@@ -2,14 +2,14 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs'
 import { RefusedError } from '../util/errors.js'
 import { MiB } from '../util/units.js'
-import { lockFile } from './disk-lock.js'
+import { lockDisk } from './disk-lock.js'
 import { LocalDevice } from './local.js'
 import type { OpenedDisk, OpenOptions } from './open.js'
 
 export function openFile(path: string, options: OpenOptions): OpenedDisk {
   const fd = openSync(path, options.readOnly ? constants.O_RDONLY : constants.O_RDWR)
   try {
-    if (!options.unlocked) lockFile(fd, path, options.readOnly ? 'shared' : 'exclusive')
+    lockDisk(fd, path, options)
     const stats = fstatSync(fd, { bigint: true })
     const { size, ino } = stats
     if (size === 0n) throw new RefusedError(`${path} is empty: create it with its final size first (truncate -s SIZE)`)

@@ -15,6 +15,8 @@ export interface OpenOptions {
   readonly readOnly: boolean
   /** Looks at a disk that others may be using, and takes no lock: read-only, of course. */
   readonly unlocked?: boolean
+  /** Opens a local disk although QEMU has it, with a warning. */
+  readonly besideQemu?: boolean
   /** How long an NBD server may take to answer, at first and when its connection was lost. */
   readonly patienceMs?: number
   /** Nobody may be kept waiting by this disk, at the price of a slower way to it. */

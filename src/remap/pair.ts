@@ -52,17 +52,20 @@ export async function openDisks(
   options: {
     readonly mainMayHang?: boolean
     readonly mainReadOnly: boolean
+    /** Main may be open in a QEMU. */
+    readonly mainBesideQemu?: boolean
     readonly spareReadOnly: boolean
     readonly openSpare?: DiskOpener
     readonly log: Log
   },
 ): Promise<PairDisks> {
-  const { mainMayHang = false, mainReadOnly, spareReadOnly, openSpare = openDisk, log } = options
+  const { mainMayHang = false, mainBesideQemu = false, spareReadOnly, openSpare = openDisk, log } = options
   refuseOverlaps(
     { name: main, sameness: samenessOf(main) },
     spares.map((spare) => ({ name: spare, sameness: samenessOf(spare) })),
   )
-  const openedMain = await openDisk(main, { readOnly: mainReadOnly, mayHang: mainMayHang, log })
+  const ofMain = { readOnly: options.mainReadOnly, mayHang: mainMayHang, besideQemu: mainBesideQemu }
+  const openedMain = await openDisk(main, { ...ofMain, log })
   const opened = { main: openedMain, spares: [] as OpenedDisk[] }
   const unopened: { location: string; error: unknown }[] = []
   for (const location of spares) {
