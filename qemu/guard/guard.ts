@@ -56,6 +56,8 @@ export class Guard {
   #machineLost = 'it was not reached yet'
   /** BLOCK_IO_ERRORs that nobody has looked at yet. */
   #fresh: QmpEvent[] = []
+  /** One that pauses the machine has come since QEMU was asked how it is. */
+  #isOutdated = false
   /** Those that may have paused the machine. */
   #pausing: PausingError[] = []
   #attempts: Attempts | undefined
@@ -101,7 +103,7 @@ export class Guard {
         try {
           for (;;) {
             const event = await abortable(events.next(), signal)
-            if (event.event === 'BLOCK_IO_ERROR' && this.#fresh.length < ERRORS_MAX) this.#fresh.push(event)
+            if (event.event === 'BLOCK_IO_ERROR') this.#keep(event)
             this.#changed.raise()
           }
         } finally {
@@ -146,7 +148,7 @@ export class Guard {
     while (!signal.aborted) {
       const step = await this.#step()
       outcome = step.outcome
-      if (once && step.isFinal) break
+      if (once && step.isFinal && !this.#isOutdated) break
       await this.#changed.wait(step.againMs, signal)
     }
     return outcome
@@ -174,18 +176,21 @@ export class Guard {
   }
 
   async #consider(machine: QmpClient): Promise<Step> {
+    this.#isOutdated = false
     const { status } = (await machine.execute('query-status')) as { readonly status: string }
     const disks = disksOf(await queryBlock(machine))
-    // The errors for which it is paused have been told before its status; and the server's word for them, before them.
+    // Nobody knows yet which disks it provides.
+    if (this.#server.isUntried) return { outcome: 'stays-paused', isFinal: false, againMs: LOOK_MS }
+    // The errors for which it is paused have been told before its status; and the server's word for them, before them. Of
+    // those that come from here on, the server may not have said it yet when its log is read: they are for the next look.
+    const count = this.#fresh.length
     await this.#server.refresh()
     const ours = disks.filter((disk) => this.#isOurs(disk))
     // Errors that are taken now may be of a pause that comes after this status.
     if (status === 'running') this.#pausing = []
-    this.#takeErrors(ours)
+    this.#takeErrors(this.#fresh.splice(0, count), ours)
     if (status === 'running') return this.#runs()
     if (status !== 'io-error') return this.#leaveAlone(othersReason(status))
-    if (this.#server.export === undefined && !this.#server.isLost)
-      return { outcome: 'stays-paused', isFinal: false, againMs: LOOK_MS }
     const disk = this.#culprit(disks, ours)
     if (typeof disk === 'string') return this.#leaveAlone(disk)
     return this.#paused(machine, disk)
@@ -213,9 +218,14 @@ export class Guard {
 
   // --- Errors --------------------------------------------------------------------------------------------------------
 
-  #takeErrors(ours: readonly MachineDisk[]): void {
+  #keep(event: QmpEvent): void {
+    if (event.data['action'] === 'stop') this.#isOutdated = true
+    if (this.#fresh.length < ERRORS_MAX) this.#fresh.push(event)
+  }
+
+  #takeErrors(events: readonly QmpEvent[], ours: readonly MachineDisk[]): void {
     const told = new Set<string>()
-    for (const event of this.#fresh.splice(0)) {
+    for (const event of events) {
       const { data } = event
       const nodeName = String(data['node-name'])
       const disk = ours.find((one) => one.nodeName === nodeName)
@@ -281,6 +291,7 @@ export class Guard {
       if (decision.kind !== 'continue') break
     }
     assert(chosen !== undefined, 'there is always a cause')
+    if (this.#isOutdated) return { outcome: 'stays-paused', isFinal: false, againMs: 0 }
     if (await this.#replace(machine, disk, chosen)) return { outcome: 'stays-paused', isFinal: false, againMs: 0 }
     return this.#act(machine, disk, chosen)
   }

@@ -56,6 +56,11 @@ export class ServerView {
     this.#unreachable = unreachable
   }
 
+  /** Nobody knows yet whether it is there. */
+  get isUntried(): boolean {
+    return this.#client === undefined && this.#unreachable === NOT_YET
+  }
+
   /** It was tried and is not there. */
   get isLost(): boolean {
     return this.#client === undefined && this.#unreachable !== NOT_YET
