@@ -127,10 +127,10 @@ for (const supervise of [[], ['--supervise']]) {
     ]) {
       t.equal(await sizeAt(uri), MAIN_SIZE, uri)
     }
-    t.equal(server.stdout, '')
-    t.match(server.stderr, `serving nbd+unix:///disk?socket=${first}\n`)
     process.kill(server.pid, 'SIGTERM')
     t.equal(await server.exited, 0)
+    t.equal(server.stdout, '')
+    t.match(server.stderr, `serving nbd+unix:///disk?socket=${first}\n`)
     t.ok(existsSync(first), 'the sockets belong to who made them')
   })
 }

@@ -54,9 +54,9 @@ void t.test(
       await again.disconnect()
       t.match(await server.ask('query-remaps'), { total: 1 }, 'the control socket is there again')
     }
+    t.same(await server.end(), { code: 0, signal: null })
     t.equal(server.stdout, `${uri}\n`)
     t.equal(server.stderr.match(/died \(SIGKILL\)/g)?.length, 5)
-    t.same(await server.end(), { code: 0, signal: null })
     t.same(processesWith(pair.folder), [], 'no process is left')
     const verify = await cli(t, 'verify', '--spare', pair.spare)
     t.equal(verify.code, 0, verify.stdout)

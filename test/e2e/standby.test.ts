@@ -66,7 +66,7 @@ for (const options of [[], ['--supervise']]) {
     await active.exited
     await serving(standby)
     t.equal(standby.stdout, active.stdout, 'the same address')
-    t.match(standby.stderr, /taking over from server \d+.*: it is gone/)
+    await standby.says(/taking over from server \d+.*: it is gone/)
     await assertServes(t, standby, pair)
   })
 
@@ -82,7 +82,7 @@ for (const options of [[], ['--supervise']]) {
     t.ok(content.equals(BLOCK), 'a client that comes back at once is served')
     await again.disconnect()
     t.same(await active.exited, { code: null, signal: 'SIGKILL' })
-    t.match(standby.stderr, /taking over from server \d+.*: it is stopped/)
+    await standby.says(/taking over from server \d+.*: it is stopped/)
     await assertServes(t, standby, pair)
   })
 }
@@ -191,7 +191,7 @@ void t.test('the command of the operator has the last word', async (t) => {
   t.notOk(existsSync(log))
   there.silence()
   await serving(standby)
-  t.match(standby.stderr, /the command of --fence-command ended with exit code 7: this server does not take over/)
+  await standby.says(/the command of --fence-command ended with exit code 7: this server does not take over/)
   t.equal(readFileSync(log, 'utf8'), '1 another\n1 another\n')
   t.same(await standby.end(), { code: 0, signal: null })
 })

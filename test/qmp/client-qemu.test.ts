@@ -35,7 +35,7 @@ void t.test('QEMU: a second client of the same monitor is told so', async (t) =>
   await using control = await qemuMonitor(t, `-qmp unix:${monitor},server=on,wait=off`)
   t.match(await control.execute('query-status'), { running: false })
   const first = await QmpClient.connect(monitor)
-  await t.rejects(QmpClient.connect(monitor, { connectTimeoutMs: 50 }), { message: /is another client connected/ })
+  await t.rejects(QmpClient.connect(monitor, { connectTimeoutMs: 500 }), { message: /is another client connected/ })
   await first.close()
   await using next = await QmpClient.connect(monitor)
   t.match(await next.execute('query-name'), {})

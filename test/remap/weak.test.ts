@@ -46,15 +46,21 @@ const covers =
 
 void t.test('the block that is late again moves to the spare, out of a long read, too', async (t) => {
   const { target, weak, slow, reasons } = await weakRig()
-  slow(covers(5 * BLOCK + 100))
+  let waits = 0
+  slow((call) => {
+    const isSlow = covers(5 * BLOCK + 100)(call)
+    if (isSlow) waits++
+    return isSlow
+  })
   t.same(await readFrom(target, 0, 16 * BLOCK), pattern(0, 16 * BLOCK))
   await weak.settled()
   t.match(reasons, [{ 'main-sector': 40, sectors: 8, reason: 'weak', 'lost-sectors': 0 }])
   t.equal(reasons.length, 1)
   t.ok(target.statistics.slowReads >= 1)
-  const startMs = performance.now()
+  t.ok(waits > 0)
+  waits = 0
   t.same(await readFrom(target, 0, 16 * BLOCK), pattern(0, 16 * BLOCK))
-  t.ok(performance.now() - startMs < SLOW_MS, 'nobody waits for it any more')
+  t.equal(waits, 0, 'nobody waits for it any more')
 })
 
 void t.test('a disk that is slow everywhere has no weak blocks', async (t) => {

@@ -4,9 +4,11 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { lstatSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { packageRoot } from '../../src/cli/package-version.js'
 import { NbdClient } from '../../src/nbd/client.js'
@@ -28,24 +30,27 @@ export class Program {
   readonly exited: Promise<Exit>
   stdout = ''
   stderr = ''
-  #changed: () => void = () => undefined
+  /** It has ended, and all that it has printed was read. */
+  #hasEnded = false
+  readonly #changed = new EventEmitter().setMaxListeners(0)
 
   constructor(t: Test, args: readonly string[], { cwd }: { cwd?: string } = {}) {
     // Without the hooks of the test runner, which take a third of a second and 70 MiB.
     const program = ['env', '--unset=NODE_OPTIONS', process.execPath, PROGRAM]
     const command = ['--pdeathsig', 'KILL', ...program, ...args]
     this.child = spawn('setpriv', command, { cwd, stdio: ['ignore', 'pipe', 'pipe'] })
-    this.child.stdout?.on('data', (data: Buffer) => {
-      this.stdout += data.toString()
-      this.#changed()
+    this.child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.stdout += text
+      this.#changed.emit('change')
     })
-    this.child.stderr?.on('data', (data: Buffer) => {
-      this.stderr += data.toString()
-      this.#changed()
+    this.child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr += text
+      this.#changed.emit('change')
     })
     this.exited = new Promise((resolve) => {
       this.child.once('close', (code, signal) => {
-        this.#changed()
+        this.#hasEnded = true
+        this.#changed.emit('change')
         resolve({ code, signal })
       })
     })
@@ -66,11 +71,14 @@ export class Program {
   /** Resolves when `condition` holds, which output or the end of the process may change. @throws when it ends before */
   async until(condition: () => boolean, what: string): Promise<void> {
     while (!condition()) {
-      if (!this.running) throw new Error(`ended before ${what}:\n${this.stdout}${this.stderr}`)
-      await new Promise<void>((resolve) => {
-        this.#changed = resolve
-      })
+      if (this.#hasEnded) throw new Error(`ended before ${what}:\n${this.stdout}${this.stderr}`)
+      await once(this.#changed, 'change')
     }
+  }
+
+  /** Resolves when standard error has it: what a program says there and what it does elsewhere are seen in any order. */
+  says(pattern: RegExp): Promise<void> {
+    return this.until(() => pattern.test(this.stderr), `it said ${String(pattern)}`)
   }
 
   /** Sends a signal, and waits for the end. */
@@ -175,6 +183,12 @@ export interface ServeFiles {
   readonly spare: string
 }
 
+/** What a program has written to one pipe before what was read from another one is read in the same turn or the next. */
+async function outputIsRead(): Promise<void> {
+  await setImmediate()
+  await setImmediate()
+}
+
 /** `nbd-remap serve` on sockets in its folder, or with `--listen` among the arguments on TCP. */
 export class Serve extends Program {
   readonly socketPath: string
@@ -194,10 +208,11 @@ export class Serve extends Program {
     return new Serve(t, files, args, name)
   }
 
-  /** Resolves when it has printed its URI. */
+  /** Resolves when it has printed its URI, and all that it said before that was read. */
   static async start(t: Test, files: ServeFiles, args: readonly string[] = ['--create'], name = 'a'): Promise<Serve> {
     const server = Serve.begin(t, files, args, name)
     await server.until(() => server.stdout.includes('\n'), 'it printed its URI')
+    await outputIsRead()
     return server
   }
 
