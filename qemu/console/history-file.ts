@@ -5,7 +5,7 @@
 import { appendFileSync, chmodSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, isAbsolute, join } from 'node:path'
-import { messageOf } from '../../src/util/errors.js'
+import { fileProblem } from '../../src/util/errors.js'
 import { History, HISTORY_LINES_MAX } from './history.js'
 
 const OWNER_ONLY = 0o600
@@ -62,7 +62,7 @@ export class HistoryFile {
       write()
     } catch (error) {
       this.#broken = true
-      this.#complain(`the history is not kept: ${messageOf(error)}`)
+      this.#complain(`the history is not kept: ${this.#path}: ${fileProblem(error)}`)
     }
   }
 }
@@ -72,7 +72,7 @@ function readLines(path: string, complain: (sentence: string) => void): string[]
     return readFileSync(path, 'utf8').split('\n').map(decode)
   } catch (error) {
     const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
-    if (!isMissing) complain(`the history cannot be read: ${messageOf(error)}`)
+    if (!isMissing) complain(`the history cannot be read: ${path}: ${fileProblem(error)}`)
     return []
   }
 }

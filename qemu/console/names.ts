@@ -15,9 +15,7 @@ const NAME = /^([A-Za-z][\w-]*)=(.+)$/s
  */
 export function parseTarget(text: string, token?: string): TargetArgument {
   const [, name, rest] = NAME.exec(text) ?? []
-  const address = rest ?? text
-  if (address === '') throw new UsageError('an address is a path, HOST:PORT or ws://HOST:PORT/qmp, not nothing')
-  return { name, address: parseAddress(address, token) }
+  return { name, address: parseAddress(rest ?? text, token) }
 }
 
 /** @throws UsageError when two were given the same name */

@@ -5,7 +5,7 @@
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, type Document, type Node } from 'yaml'
-import { messageOf, UsageError } from '../../src/util/errors.js'
+import { fileProblem, messageOf, UsageError } from '../../src/util/errors.js'
 import { controlSetup } from './control.js'
 import { scenarioShape, type Scenario } from './format.js'
 import { withParameters, type ParameterValue } from './parameters.js'
@@ -67,7 +67,7 @@ function readText(file: string): string {
     if (Buffer.byteLength(text) > FILE_BYTES_MAX) throw new Error(`it has more than ${FILE_BYTES_MAX} bytes`)
     return text
   } catch (error) {
-    throw new ScenarioFileError(`the scenario ${file} cannot be read: ${messageOf(error)}`, { cause: error })
+    throw new ScenarioFileError(`the scenario ${file} cannot be read: ${fileProblem(error)}`, { cause: error })
   }
 }
 

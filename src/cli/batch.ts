@@ -19,7 +19,7 @@ export async function readList(from: string, options: ParseOptions): Promise<rea
     return parseList(content, options)
   } catch (error) {
     const separator = error instanceof ListError ? ', ' : ': '
-    throw new Error(`${nameOf(from)}${separator}${fileProblem(error)}`, { cause: error })
+    throw new Error(`--from ${nameOf(from)}${separator}${fileProblem(error)}`, { cause: error })
   }
 }
 

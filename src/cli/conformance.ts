@@ -72,13 +72,22 @@ async function conformance(uri: NbdUri, options: ConformanceOptions): Promise<vo
     onCheck: ({ name }, done, of) => {
       line.show(`check ${done + 1} of ${of}: ${name}`)
     },
-  })
+  }).catch(withAdvice)
   line.end()
   process.stdout.write(options.json ? toJson(report) : options.tap ? toTap(report) : toText(report, options))
   if (tally(report.findings, 'MUST').fail > 0) process.exitCode = EXIT.failed
 }
 
 /** @throws UsageError for a name that no check has */
+/** @throws Error */
+async function withAdvice(error: unknown): Promise<never> {
+  const { NobodyListensError } = await import('../conformance/raw-client.js')
+  if (!(error instanceof NobodyListensError)) throw error
+  const advice =
+    'start the server first, or give the URI of one that runs: nbd+unix:///EXPORT?socket=PATH, nbd://HOST:PORT/EXPORT'
+  throw new Error(`${error.message}; ${advice}`, { cause: error })
+}
+
 function chosen(checks: readonly Check[], names: readonly string[] | undefined): readonly Check[] {
   if (names === undefined) return checks
   const unknown = names.find((name) => !checks.some((check) => check.name === name))

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { createInterface } from 'node:readline'
 import { Command, Option } from 'commander'
-import { messageOf, UsageError } from '../util/errors.js'
+import { fileProblem, UsageError, writingProblem } from '../util/errors.js'
 import type { History, Print, Recorder, ScriptLine, Session, Target, TargetListener } from '../../qemu/console/index.js'
 import { TOKEN_VARIABLE } from './ask.js'
 import { EXIT } from './exit.js'
@@ -151,7 +151,7 @@ class Console {
     if (command !== undefined) return each(command.map((text) => ({ where: '', text })))
     if (script === undefined || script === '-') return scriptLines(standardInput(), 'line ')
     const text = await readFile(script, 'utf8').catch((error: unknown) => {
-      throw new UsageError(`the script cannot be read: ${messageOf(error)}`, { cause: error })
+      throw new UsageError(`--script ${script}: ${fileProblem(error)}`, { cause: error })
     })
     return scriptLines(text.split(/\r?\n/), `${script}:`)
   }
@@ -220,7 +220,7 @@ async function openRecorder(
     return path === undefined ? undefined : new Recorder(path)
   } catch (error) {
     await Promise.all(targets.map((target) => target.close()))
-    throw new UsageError(`--record: ${messageOf(error)}`, { cause: error })
+    throw new UsageError(`--record ${path ?? ''}: ${writingProblem(error)}`, { cause: error })
   }
 }
 

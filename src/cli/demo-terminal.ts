@@ -7,11 +7,11 @@ import type { Claim, Narrator } from '../../qemu/demo/narrator.js'
 import { runDemo, type DemoOptions, type DemoOutcome, type DemoResult } from '../../qemu/demo/story.js'
 import { writeHtml, writeJson } from '../../qemu/report/index.js'
 import { cacheDirectory } from '../util/cache-directory.js'
+import { writingProblem } from '../util/errors.js'
 import type { DemoCommandOptions } from './demo.js'
 import { EXIT } from './exit.js'
 import { Interrupt } from './interrupt.js'
 import { packageVersion } from './package-version.js'
-import { whyNotWritten } from './write-reports.js'
 
 export async function demo(options: DemoCommandOptions): Promise<void> {
   const narrator = new TerminalNarrator()
@@ -68,7 +68,7 @@ async function write(what: string, name: string, text: string, isWanted: boolean
     await writeFile(file, text)
     process.stderr.write(`${what}: ${file}\n`)
   } catch (error) {
-    process.stderr.write(`the ${what} ${file} cannot be written: ${whyNotWritten(error)}\n`)
+    process.stderr.write(`the ${what} ${file} cannot be written: ${writingProblem(error)}\n`)
     if (isWanted) process.exitCode = EXIT.failed
   }
 }

@@ -3,7 +3,7 @@ import { Command, InvalidArgumentError, Option } from 'commander'
 import type { FaultLogReply, FaultsReply, InjectedRuleReply } from '../control/fault-commands.js'
 import { EFFECTS, FAULT_DISKS, FAULT_EFFECTS, FAULT_MEMBERS, FAULT_OPERATIONS } from '../faults/vocabulary.js'
 import type { FaultMember, FaultRule } from '../faults/vocabulary.js'
-import { messageOf, UsageError } from '../util/errors.js'
+import { fileProblem, messageOf, UsageError } from '../util/errors.js'
 import { ask } from './ask.js'
 import { controlOption, jsonOption, parseCount } from './options.js'
 
@@ -158,12 +158,21 @@ async function rulesOf({ from }: InjectOptions, rule: FaultRule): Promise<readon
   if (from === undefined) {
     if (Object.keys(rule).length === 0)
       throw new UsageError('say what is to fail; --effect error alone fails all of the main disk')
-    return absoluteMap(rule)
+    return withMap('--map-file', rule)
   }
-  if (!(await holdsRules(from))) return absoluteMap({ ...rule, 'map-file': from })
+  if (!(await holdsRules(from))) return withMap('--from', { ...rule, 'map-file': from })
   if (Object.keys(rule).length > 0) throw new UsageError(`${from} holds rules, so there can be no other one beside it`)
   const { readFaultFile } = await import('../faults/fault-file.js')
-  return (await readFaultFile(from)).rules
+  return (await given('--from', readFaultFile(from))).rules
+}
+
+/** A file that is not what it should be is wrong usage. @throws UsageError that names the option */
+async function given<T>(option: string, reading: Promise<T>): Promise<T> {
+  try {
+    return await reading
+  } catch (error) {
+    throw new UsageError(`${option} ${messageOf(error)}`, { cause: error })
+  }
 }
 
 /** JSON begins with a bracket, and no line of a map does. */
@@ -173,15 +182,17 @@ async function holdsRules(path: string): Promise<boolean> {
   try {
     return /^\s*[[{]/.test(await readFile(path, 'utf8'))
   } catch (error) {
-    throw new Error(`${path}: ${messageOf(error)}`, { cause: error })
+    throw new UsageError(`--from ${path}: ${fileProblem(error)}`, { cause: error })
   }
 }
 
 /** The server reads the map itself: it may be longer than a message. */
-async function absoluteMap(rule: FaultRule): Promise<readonly FaultRule[]> {
-  const paths = await import('node:path')
+async function withMap(option: string, rule: FaultRule): Promise<readonly FaultRule[]> {
   const path = rule['map-file']
-  return [path === undefined ? rule : { ...rule, 'map-file': paths.resolve(path) }]
+  if (path === undefined) return [rule]
+  const [paths, { checkMap }] = await Promise.all([import('node:path'), import('../faults/fault-file.js')])
+  await given(option, checkMap(path, rule))
+  return [{ ...rule, 'map-file': paths.resolve(path) }]
 }
 
 async function clear(control: string, options: InjectOptions): Promise<void> {

@@ -122,12 +122,12 @@ async function readFile(path: string): Promise<FaultFile> {
   try {
     return await readFaultFile(path)
   } catch (error) {
-    throw new UsageError(messageOf(error), { cause: error })
+    throw new UsageError(`--faults ${messageOf(error)}`, { cause: error })
   }
 }
 
 const asUsage = (error: unknown, { file }: FaultChoice): unknown =>
-  error instanceof FaultRuleError ? new UsageError(`${file ?? ''}: ${error.message}`, { cause: error }) : error
+  error instanceof FaultRuleError ? new UsageError(`--faults ${file ?? ''}: ${error.message}`, { cause: error }) : error
 
 /** Of a spare that is formatted already. */
 async function geometryOn({ device }: OpenedDisk): Promise<Geometry | undefined> {

@@ -1,6 +1,6 @@
 /** The work of `attach` and `detach`. What is missing is said, and what to use instead: most uses need no block device. */
 import { spawn } from 'node:child_process'
-import { existsSync, readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { isNbdUri, parseNbdUri, type NbdUri } from '../nbd/uri.js'
 import { UsageError } from '../util/errors.js'
 import { ask } from './ask.js'
@@ -25,6 +25,8 @@ export async function attach(exported: string | undefined, { control, device }: 
 
 export async function detach(device: string): Promise<void> {
   if (!existsSync(device)) throw new Error(`there is no ${device}`)
+  if (!statSync(device).isBlockDevice())
+    throw new UsageError(`${device} is no block device: give what nbd-remap attach has printed, such as /dev/nbd0`)
   await run(['-d', device], undefined)
 }
 

@@ -1,7 +1,7 @@
 /** `nbd-remap scan`: which disks belong together, in which state, and how to start them. Changes nothing. */
 import { Command } from 'commander'
 import type { ScannedPair, ScannedSpare, ScanReport } from '../remap/scan.js'
-import { messageOf } from '../util/errors.js'
+import { fileProblem } from '../util/errors.js'
 import { formatBytes } from '../util/units.js'
 import { EXIT } from './exit.js'
 import { DISK_HELP, jsonOption, parseSeconds } from './options.js'
@@ -57,7 +57,7 @@ async function scan(paths: readonly string[], { timeout, json }: ScanOptions): P
 }
 
 const unfound = (error: unknown): string =>
-  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file, folder or device' : messageOf(error)
+  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file, folder or device' : fileProblem(error)
 
 const isInOrder = ({ pairs, damaged, skipped }: ScanReport, given: readonly string[]): boolean =>
   pairs.length > 0 &&

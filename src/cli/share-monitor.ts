@@ -3,7 +3,7 @@ import type { QmpGreeting } from '../qmp/message.js'
 import { Recording } from '../qmp/share/recording.js'
 import { QmpShare } from '../qmp/share/share.js'
 import { parseAddress } from '../qmp/transport.js'
-import { messageOf } from '../util/errors.js'
+import { writingProblem } from '../util/errors.js'
 import { stderrLog, type Log } from '../util/log.js'
 import { TOKEN_VARIABLE } from './ask.js'
 import type { QmpShareOptions } from './qmp-share.js'
@@ -75,6 +75,6 @@ async function openRecording(file: string, log: Log): Promise<Recording> {
   try {
     return await Recording.open(file, log)
   } catch (error) {
-    throw new Error(`cannot record to ${file}: ${messageOf(error)}`, { cause: error })
+    throw new Error(`cannot record to ${file}: ${writingProblem(error)}`, { cause: error })
   }
 }

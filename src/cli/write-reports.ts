@@ -2,7 +2,7 @@
 import { access, constants, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { writeHtml, writeJson, writeJunit, writeSvg, writeTap, type RunRecord } from '../../qemu/report/index.js'
-import { fileProblem, UsageError } from '../util/errors.js'
+import { UsageError, writingProblem } from '../util/errors.js'
 import { packageVersion } from './package-version.js'
 
 export interface ReportOptions {
@@ -24,7 +24,7 @@ export async function refuseUnwritable({ junit, json, html }: ReportOptions): Pr
     try {
       await access(dirname(file), constants.W_OK)
     } catch (error) {
-      throw new UsageError(`the report ${file} cannot be written: ${whyNotWritten(error)}`)
+      throw new UsageError(`the report ${file} cannot be written: ${writingProblem(error)}`)
     }
   }
 }
@@ -40,10 +40,6 @@ export async function writeReports(records: readonly RunRecord[], options: Pictu
   if (tap || [junit, json, html, svg].every((file) => file === undefined)) process.stdout.write(writeTap(records))
 }
 
-/** Why a file could not be made, in a sentence for people. */
-export const whyNotWritten = (error: unknown): string =>
-  (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'its folder does not exist' : fileProblem(error)
-
 async function write(file: string, text: string): Promise<void> {
   if (file === '-') {
     process.stdout.write(text)
@@ -52,6 +48,6 @@ async function write(file: string, text: string): Promise<void> {
   try {
     await writeFile(file, text)
   } catch (error) {
-    throw new Error(`the report ${file} cannot be written: ${whyNotWritten(error)}`, { cause: error })
+    throw new Error(`the report ${file} cannot be written: ${writingProblem(error)}`, { cause: error })
   }
 }

@@ -8,6 +8,7 @@ import tls, { type ConnectionOptions } from 'node:tls'
 import { ByteReader } from '../nbd/byte-reader.js'
 import * as nbd from '../nbd/protocol.js'
 import type { NbdAddress } from '../nbd/uri.js'
+import { connectionProblem } from '../util/errors.js'
 
 /** The server did not answer within the client's patience. */
 export class SilenceError extends Error {
@@ -16,6 +17,17 @@ export class SilenceError extends Error {
 
 const bytes = (part: Buffer | string): Buffer =>
   typeof part === 'string' ? Buffer.from(part.replaceAll(/\s/g, ''), 'hex') : part
+
+/** There is no server, or none any more. */
+export class NobodyListensError extends Error {
+  override name = 'NobodyListensError'
+}
+
+/** For messages. */
+function nameOf(to: NbdAddress | string | number): string {
+  if (typeof to !== 'object') return typeof to === 'number' ? `port ${to}` : to
+  return to.transport === 'unix' ? to.path : `${to.host}:${to.port}`
+}
 
 function endpoint(to: NbdAddress | string | number): net.NetConnectOpts {
   if (typeof to === 'string') return { path: to }
@@ -56,7 +68,9 @@ export class RawClient {
       const socket = net.connect({ ...endpoint(to), allowHalfOpen: true }, () => {
         resolve(new RawClient(socket, patienceMs))
       })
-      socket.once('error', reject)
+      socket.once('error', (error) => {
+        reject(new NobodyListensError(`nobody listens at ${nameOf(to)}: ${connectionProblem(error)}`, { cause: error }))
+      })
     })
   }
 

@@ -1,6 +1,6 @@
 /** MAIN, SPARE and REPLICA as a user writes them, a path or an NBD URI, as an opened and locked `Device`. */
-import { statSync } from 'node:fs'
-import { messageOf, RefusedError, UsageError } from '../util/errors.js'
+import { statSync, type BigIntStats } from 'node:fs'
+import { fileProblem, messageOf, RefusedError, UsageError } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import { formatNbdUri, isNbdUri, parseNbdUri } from '../nbd/uri.js'
 import { blockSameness, openBlock } from './block.js'
@@ -54,7 +54,7 @@ export const overlap = (a: string, b: string): boolean => a === b || a.startsWit
  */
 export function samenessOf(location: string): string | undefined {
   if (isNbdUri(location)) return canonicalUri(location)
-  const stats = statSync(location, { bigint: true, throwIfNoEntry: false })
+  const stats = statsOf(location)
   if (stats?.isBlockDevice()) return blockSameness(Number(stats.rdev))
   return stats?.isFile() ? fileSameness(stats) : undefined
 }
@@ -62,7 +62,16 @@ export function samenessOf(location: string): string | undefined {
 /** Whether another process of this machine has locked the disk. Takes no lock: a server that starts just now would be refused. */
 export function isDiskInUse(location: string): boolean {
   if (isNbdUri(location)) return isUriLocked(canonicalUri(location))
-  return statSync(location, { throwIfNoEntry: false }) !== undefined && isFileLocked(location)
+  return statsOf(location) !== undefined && isFileLocked(location)
+}
+
+/** `undefined` where nothing is that we could look at; why, says whoever opens it. */
+function statsOf(path: string): BigIntStats | undefined {
+  try {
+    return statSync(path, { bigint: true })
+  } catch {
+    return undefined
+  }
 }
 
 /** With and without TLS it is the same disk. @throws UsageError for a malformed one */
@@ -131,5 +140,5 @@ const EXPLANATIONS: Readonly<Record<string, string>> = {
 }
 
 function explain(error: unknown): string {
-  return EXPLANATIONS[(error as NodeJS.ErrnoException).code ?? ''] ?? messageOf(error)
+  return EXPLANATIONS[(error as NodeJS.ErrnoException).code ?? ''] ?? fileProblem(error)
 }

@@ -55,15 +55,21 @@ function namedRanges(rule: FaultRule, disk: DiskShape): readonly SectorRange[] |
   return undefined
 }
 
-function mapRanges(rule: FaultRule, map: string, disk: DiskShape): readonly SectorRange[] {
+/** What the text of a rule's map says. @throws Error that tells the line */
+export function listedRanges(rule: FaultRule, map: string): ListRange[] {
   const unit = rule['map-unit'] ?? MAP_UNIT_DEFAULT
   const statuses = rule['map-statuses'] ?? STATUSES_DEFAULT
+  return parseList(map, { format: rule['map-format'], unit, statuses, lost: false })
+}
+
+function mapRanges(rule: FaultRule, map: string, disk: DiskShape): readonly SectorRange[] {
   let ranges: ListRange[]
   try {
-    ranges = parseList(map, { format: rule['map-format'], unit, statuses, lost: false })
+    ranges = listedRanges(rule, map)
   } catch (error) {
     throw new FaultRuleError(nameOf(rule), `${nameOf(rule)}: 'map', ${messageOf(error)}`, 'map')
   }
+  if (ranges.length === 0) throw new FaultRuleError(nameOf(rule), `${nameOf(rule)}: 'map' names no sector`, 'map')
   const beyond = ranges.find(({ mainSector }) => mainSector * SECTOR_SIZE >= disk.size)
   if (beyond) throw beyondEnd(rule, beyond.mainSector, disk, `'map', line ${beyond.line}: `)
   return ranges.map(({ mainSector, sectors }) => [mainSector, mainSector + sectors])

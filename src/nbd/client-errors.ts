@@ -31,23 +31,3 @@ export class NbdConnectionError extends Error {
 export class NbdTlsError extends NbdConnectionError {
   override name = 'NbdTlsError'
 }
-
-const REASONS: ReadonlyMap<string, string> = new Map([
-  ['ECONNREFUSED', 'connection refused'],
-  ['ENOENT', 'the socket does not exist'],
-  ['ENOTSOCK', 'the path is not a socket'],
-  ['EACCES', 'permission denied'],
-  ['ENOTFOUND', 'host not found'],
-  ['EAI_AGAIN', 'the name service did not answer'],
-  ['EHOSTUNREACH', 'no route to host'],
-  ['ENETUNREACH', 'network unreachable'],
-  ['ETIMEDOUT', 'the host did not answer'],
-  ['ECONNRESET', 'connection reset'],
-  ['EPIPE', 'the server closed the connection'],
-])
-
-/** Says in words why the operating system refused, for the end of a sentence. */
-export function reasonOf(error: Error): string {
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
-  return REASONS.get(code) ?? (error.message === '' ? code : error.message)
-}

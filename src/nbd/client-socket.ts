@@ -7,9 +7,10 @@
 
 import { type OnReadOpts, type Socket, connect } from 'node:net'
 import { type ConnectionOptions, TLSSocket, connect as connectTls } from 'node:tls'
+import { connectionProblem } from '../util/errors.js'
 import { KiB } from '../util/units.js'
 import { ByteReader } from './byte-reader.js'
-import { NbdConnectionError, NbdProtocolError, NbdTlsError, reasonOf } from './client-errors.js'
+import { NbdConnectionError, NbdProtocolError, NbdTlsError } from './client-errors.js'
 import { isCertificateError, tlsReason } from './tls.js'
 import type { NbdAddress } from './uri.js'
 
@@ -35,7 +36,7 @@ export class ClientSocket {
     this.#socket.setNoDelay(true)
     if (address.transport === 'tcp') this.#socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS)
     this.#socket.on('error', (error) => {
-      this.lostReason ??= new NbdConnectionError(reasonOf(error), { cause: error })
+      this.lostReason ??= new NbdConnectionError(connectionProblem(error), { cause: error })
     })
     this.lost = new Promise((resolve) => {
       this.#onClose = () => {
@@ -161,7 +162,7 @@ const endpoint = (address: NbdAddress): { path: string } | { host: string; port:
 function lossOf(error: Error, handshake: ConnectionOptions | undefined): NbdConnectionError {
   const cause = error
   const isTls = 'code' in error && typeof error.code === 'string' && error.code.startsWith('ERR_SSL_')
-  if (!handshake && !isTls) return new NbdConnectionError(reasonOf(error), { cause })
+  if (!handshake && !isTls) return new NbdConnectionError(connectionProblem(error), { cause })
   const wrongKind = handshake?.pskCallback !== undefined && isCertificateError(error)
   const reason = wrongKind ? 'the server has a certificate, not the pre-shared key' : tlsReason(error, 'the server')
   return new NbdTlsError(reason, { cause })

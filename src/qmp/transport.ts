@@ -5,6 +5,7 @@
 
 import net from 'node:net'
 import type { QmpConnection } from './connection.js'
+import { connectionProblem, UsageError } from '../util/errors.js'
 import { QmpConnectionError, QmpTimeoutError } from './error.js'
 
 /** A text is the path of a unix socket. */
@@ -26,16 +27,18 @@ export interface OpenOptions {
  * What people write: a path, HOST:PORT, or a URL; also `unix:PATH` and `tcp:HOST:PORT`, as for QEMU's `-qmp`. A path with a
  * colon and a number at its end has to have a slash.
  * @param token for WebSockets
+ * @throws UsageError
  */
 export function parseAddress(text: string, token?: string): QmpAddress {
+  if (text === '') throw new UsageError('an address is a path, HOST:PORT or ws://HOST:PORT/qmp, not nothing')
   if (/^wss?:\/\//i.test(text)) return { url: text, token }
   const [, scheme, rest = ''] = /^(unix|tcp):(.+)$/s.exec(text) ?? []
   if (scheme === 'unix') return rest
   if (scheme === 'tcp') return parseAddress(rest)
   const [, inBrackets, plain, port] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]/]*)):(\d{1,5})$/i.exec(text) ?? []
-  return port === undefined
-    ? text
-    : { host: inBrackets ?? (plain === '' || plain === undefined ? '127.0.0.1' : plain), port: Number(port) }
+  if (port === undefined) return text
+  if (Number(port) > 65_535) throw new UsageError(`'${text}' is no address: ports end at 65535`)
+  return { host: inBrackets ?? (plain === '' || plain === undefined ? '127.0.0.1' : plain), port: Number(port) }
 }
 
 /** For messages. */
@@ -87,7 +90,7 @@ export function openSocket(address: SocketAddress, { timeoutMs, signal }: OpenOp
       reject(error)
     }
     const onError = (cause: Error): void => {
-      settle(new QmpConnectionError(`cannot connect to ${where}: ${cause.message}`, { cause }))
+      settle(new QmpConnectionError(`cannot connect to ${where}: ${connectionProblem(cause)}`, { cause }))
     }
     const onAbort = (): void => {
       settle(new QmpConnectionError(`connecting to ${where} was aborted`, { cause: signal?.reason }))

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import net from 'node:net'
 import { dirname } from 'node:path'
-import { messageOf } from '../util/errors.js'
+import { fileProblem } from '../util/errors.js'
 import type { Log } from '../util/log.js'
 import { SocketPathError, claimSocketPath, dropSocketPath, pathOfSocket } from '../util/socket-path.js'
 
@@ -98,7 +98,7 @@ export function explainListen(address: ListenAddress, error: unknown): ListenErr
   // libuv says EACCES of a folder that does not exist, too.
   const noFolder = 'path' in address && !existsSync(dirname(address.path))
   const known = noFolder ? 'its folder does not exist' : REASONS.get(String(errorCode(error)))
-  return new ListenError(`cannot listen on ${where}: ${known ?? messageOf(error)}`, { cause: error })
+  return new ListenError(`cannot listen on ${where}: ${known ?? fileProblem(error)}`, { cause: error })
 }
 
 const errorCode = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined)

@@ -7,7 +7,7 @@
  *   64   ranges, each with 24 bytes of its own and then the bytes of the spare
  */
 import { open, type FileHandle } from 'node:fs/promises'
-import { fileProblem } from '../util/errors.js'
+import { fileProblem, writingProblem } from '../util/errors.js'
 import { crc32c } from '../util/crc32c.js'
 
 export const FILE_VERSION = 1
@@ -138,10 +138,8 @@ export async function writeMetadataFile(path: string, { contents, ...head }: New
     await file.write(encodeFileHead({ ...head, ranges, length: position }), 0, FILE_HEAD_SIZE, 0)
     await file.sync()
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === undefined) throw error
-    const reason = code === 'EEXIST' ? 'there is such a file already, and none is overwritten' : fileProblem(error)
-    throw new MetadataFileError(`${path} cannot be written: ${reason}`, { cause: error })
+    if ((error as NodeJS.ErrnoException).code === undefined) throw error
+    throw new MetadataFileError(`${path} cannot be written: ${writingProblem(error)}`, { cause: error })
   } finally {
     await file?.close()
   }

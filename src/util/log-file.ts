@@ -3,7 +3,7 @@
  * that name, and a new one is begun. What cannot be written there goes to standard error.
  */
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs'
-import { messageOf } from './errors.js'
+import { writingProblem } from './errors.js'
 
 const BYTES_MAX = 8 * 1024 * 1024
 
@@ -21,7 +21,7 @@ export class LogFile {
       this.#descriptor = openSync(path, 'a', 0o600)
       this.#bytes = fstatSync(this.#descriptor).size
     } catch (error) {
-      throw new Error(`cannot log to ${path}: ${messageOf(error)}`, { cause: error })
+      throw new Error(`cannot log to ${path}: ${writingProblem(error)}`, { cause: error })
     }
   }
 

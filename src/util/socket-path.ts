@@ -6,6 +6,7 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import { lstat, unlink } from 'node:fs/promises'
 import net from 'node:net'
+import { fileProblem } from './errors.js'
 
 export class SocketPathError extends Error {
   override name = 'SocketPathError'
@@ -56,7 +57,7 @@ async function inodeOfSocket(path: string): Promise<bigint | undefined> {
     if (stat.isSocket()) return stat.ino
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined
-    throw new SocketPathError(`${path}: ${codeOf(error)}`, { cause: error })
+    throw new SocketPathError(`${path}: ${fileProblem(error)}`, { cause: error })
   }
   throw new SocketPathError(`${path} exists and is not a socket: it is left as it is`)
 }

@@ -103,7 +103,7 @@ void t.test('a recording runs again as a script; what had failed stands in it as
     const { remaps } = await fresh[index]!.ask<{ remaps: unknown[] }>('query-remaps')
     t.match(remaps, [{ 'main-sector': sector, sectors: 8 }])
   }
-  await fails(t, 2, /--record: .*file already exists/, [
+  await fails(t, 2, /--record \S*recording: there is such a file already, and none is overwritten/, [
     'console',
     first.controlPath,
     '--record',
@@ -119,7 +119,7 @@ void t.test('bad input gets a sentence', async (t) => {
   await fails(t, 1, /cannot connect to .*none\.qmp/, ['console', missing, '-c', 'stop'])
   await fails(t, 2, /missing required argument 'address'/, ['console'])
   await fails(t, 2, /either --command or --script/, ['console', missing, '-c', 'stop', '--script', 'x'])
-  await fails(t, 2, /the script cannot be read: ENOENT/, ['console', missing, '--script', join(folder, 'none')])
+  await fails(t, 2, /--script \S*none: there is no such file$/, ['console', missing, '--script', join(folder, 'none')])
   const server = await Serve.start(t, newPair(t))
   await fails(t, 2, /two targets cannot both be called a/, [
     'console',

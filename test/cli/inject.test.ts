@@ -67,18 +67,29 @@ void t.test('rules come from a file, and bad sectors from the lists of other pro
   )
   t.match(await inject('--from', rules), { code: 0, stdout: /^a: error, active\n.*6 sectors.*\nb: error, active\n/s })
   await fails(t, 1, /there is a rule 'a' already/, ['inject', '--control', server.controlPath, '--from', rules])
-  await fails(t, 1, /'map-file': .* is not a file/, [
+  await fails(t, 2, /--map-file .* is not a file/, [
     ...['inject', '--control', server.controlPath, '--map-file', files.folder],
   ])
   const yaml = file('rules.yaml', 'rules:\n  - { id: y, sectors: [5, "7-8"], operations: [write] } # of the journal\n')
   t.match(await inject('--from', yaml), { code: 0, stdout: /^y: error, active\n.*3 sectors \(5, 7-8\)/ })
-  await fails(t, 1, /bad\.yaml: .* at line 1, column/, [
+  await fails(t, 2, /--from .*bad\.yaml: .* at line 1, column/, [
     ...['inject', '--control', server.controlPath, '--from', file('bad.yaml', 'rules: [')],
   ])
   const wrong = file('wrong.json', '{"rules": [{"sector": 1}, {"sektor": 1}]}')
-  await fails(t, 1, /wrong\.json: Parameter 'rules\[1\]\.sektor' is unexpected/, [
+  await fails(t, 2, /--from .*wrong\.json: Parameter 'rules\[1\]\.sektor' is unexpected/, [
     ...['inject', '--control', server.controlPath, '--from', wrong],
   ])
+  const names = (text: string): string => file('list', text)
+  for (const [sentence, path] of [
+    [/--from \S*none: there is no such file$/, join(files.folder, 'none')],
+    [/--from \S*: it is a folder, not a file$/, files.folder],
+    [/--from \S*list: it names no sector$/, names('')],
+    [/--from \S*words, line 2: block number "many" is not a whole number/, file('words', '400\nmany\n')],
+    [/--from \S*cut\.json: it is not JSON .* ends in \.yaml$/, file('cut.json', '{"rules": [')],
+  ] as const)
+    await fails(t, 2, sentence, ['inject', '--control', server.controlPath, '--from', path])
+  const missing = ['inject', '--control', server.controlPath, '--map-file', join(files.folder, 'none')]
+  await fails(t, 2, /--map-file \S*none: there is no such file$/, missing)
   t.same(await server.end(), { code: 0, signal: null })
 })
 
@@ -104,7 +115,7 @@ void t.test(
       return ['serve', ...disks, '--socket', join(files.folder, 'x.sock'), '--faults', path]
     }
     const disks = [files.main, files.spare]
-    await fails(t, 2, /faults\.json: .*JSON/, serve('{"rules": [}'), disks)
+    await fails(t, 2, /--faults \S*faults\.json: it is not JSON/, serve('{"rules": [}'), disks)
     await fails(t, 2, /faults\.json: .*'rules\[0\]\.colour' is unexpected/, serve([{ colour: 'red' }]), disks)
     await fails(t, 2, /sector 9999999 is beyond the end of main .* has 8192/, serve([{ sector: 9999999 }]), disks)
     serve({

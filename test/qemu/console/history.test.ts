@@ -63,7 +63,10 @@ void t.test('what cannot be written is told once, and the console goes on', (t) 
   const file = HistoryFile.open(path, (sentence) => told.push(sentence))
   file.add('a')
   file.add('b')
-  t.match(told, [/^the history cannot be read: EISDIR/, /^the history is not kept: EISDIR/])
+  t.match(told, [
+    /^the history cannot be read: \S*history: it is a folder/,
+    /^the history is not kept: \S*history: it is a folder/,
+  ])
   t.same(file.history.lines, ['a', 'b'])
   t.end()
 })
