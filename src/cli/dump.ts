@@ -1,10 +1,10 @@
 /** `nbd-remap dump`: everything that the metadata of a spare says. */
-import { once } from 'node:events'
 import { Command } from 'commander'
 import type { Dump, DumpedHeader, DumpedPage, DumpedSlot } from '../spare/dump.js'
 import { stderrLog } from '../util/log.js'
 import { EXIT } from './exit.js'
 import { jsonOption, spareOption } from './options.js'
+import { print } from './print.js'
 
 export const dumpCommand = (): Command =>
   new Command('dump')
@@ -28,11 +28,7 @@ async function dump(options: { readonly spare: string; readonly json?: boolean }
   const { device } = await openDisk(options.spare, { readOnly: true, log: stderrLog() })
   try {
     const found = await dumpSpare(device)
-    for await (const part of options.json ? asJson(found) : asText(found)) {
-      if (!process.stdout.writable) return
-      if (!process.stdout.write(part))
-        await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')])
-    }
+    await print(options.json ? asJson(found) : asText(found))
     process.exitCode = found.problem === '' ? EXIT.done : EXIT.failed
   } finally {
     await device.close()

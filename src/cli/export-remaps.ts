@@ -1,8 +1,8 @@
 /** All remaps of a running server as a list, read page by page: what changes meanwhile may be in it or not. */
-import { once } from 'node:events'
 import type { QmpClient } from '../qmp/client.js'
 import { printList, type ListFormat } from '../util/lists/list.js'
 import { withServer } from './ask.js'
+import { print } from './print.js'
 
 const RANGES_PER_PAGE = 20_000
 
@@ -23,11 +23,7 @@ export const exportRemaps = (control: string, options: { format: ListFormat; uni
       sectors: range.sectors,
     })
     const source = { size: main.size, remaps: remaps.map(describe), lost: lost.map(describe) }
-    for (const line of printList(source, options)) {
-      if (!process.stdout.writable) return
-      if (!process.stdout.write(line))
-        await Promise.race([once(process.stdout, 'drain'), once(process.stdout, 'close')])
-    }
+    await print(printList(source, options))
   })
 
 async function allPages(client: QmpClient, command: string, member: 'remaps' | 'lost'): Promise<Range[]> {

@@ -35,7 +35,7 @@ function describeErrors({ statistics }: StatusDocument): string {
 function describeHealth({ health }: StatusDocument): readonly string[] {
   return [
     `health:   ${health.score} of 100, ${health.status}, ${health.trend}`,
-    ...health.reasons.map(({ points, text }) => `  -${points}: ${text}`),
+    ...health.reasons.map(({ points, text }) => `  -${String(points).padEnd(3)} ${text}`),
   ]
 }
 

@@ -297,6 +297,7 @@ void t.test('long output into a pipe that is closed early does no harm', async (
   for (const args of [
     ['remaps', ...control],
     ['remaps', ...control, '--json'],
+    ['remaps', ...control, '--format', 'badblocks'],
     ['status', ...control, '--watch', '0.01'],
   ]) {
     const { code, stdout, stderr } = await piped(args, args.includes('--json') ? 'head -c 10' : 'head -1')
@@ -305,6 +306,9 @@ void t.test('long output into a pipe that is closed early does no harm', async (
     t.equal(stderr, '')
   }
   t.match(await server.ask('query-status'), { status: 'running' })
+  const other = newPair(t)
+  await says(t, 'format', '--main', other.main, '--spare', other.spare)
+  t.match(await piped(['dump', '--spare', other.spare], 'true'), { code: 0, stdout: '', stderr: '' })
 })
 
 void t.test('format: says what it did, and leaves the main as it is', async (t) => {

@@ -7,7 +7,7 @@ import type { ErrorRegionsReply } from '../../control/error-commands.js'
 /** From nothing to all of it. */
 const DENSITIES = '.:-=+*#@'
 
-export const HEAT_LEGEND = `${DENSITIES[0] ?? ''} none, ${DENSITIES[1] ?? ''} few ... ${DENSITIES.at(-1) ?? ''} all`
+export const HEAT_LEGEND = `${DENSITIES[0] ?? ''} none, ${DENSITIES.slice(1, -1)} some, ${DENSITIES.at(-1) ?? ''} all`
 
 export interface RemappedRange {
   readonly 'main-sector': number
@@ -46,6 +46,12 @@ function densityOf(sectors: number, width: number): number {
 const ERRORS_DENSEST = 2 ** (DENSITIES.length - 2)
 
 export const ERROR_LEGEND = `${DENSITIES[1] ?? ''} 1 ... ${DENSITIES.at(-1) ?? ''} ${ERRORS_DENSEST}+`
+
+/** Where there is room for each of them. */
+export const ERROR_LEGEND_LONG = Array.from(DENSITIES)
+  .map((sign, n) => `${sign} ${n === 0 ? 'none' : 2 ** (n - 1)}`)
+  .join(', ')
+  .concat(' or more')
 
 /** How many errors and late requests there were in each of `cells` equal parts of the disk; a region in several shows in each. */
 export function errorsPerCell(

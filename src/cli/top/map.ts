@@ -1,7 +1,7 @@
 /** The whole disk on paper: row by row where the errors were, and below where the remaps are. */
 import type { ErrorRegionsReply } from '../../control/error-commands.js'
 import { formatBytes, SECTOR_SIZE } from '../../util/units.js'
-import { ERROR_LEGEND, errorsPerCell, errorStrip, HEAT_LEGEND, heatStrip, sectorsPerCell } from './heat.js'
+import { ERROR_LEGEND_LONG, errorsPerCell, errorStrip, HEAT_LEGEND, heatStrip, sectorsPerCell } from './heat.js'
 import type { Ranges } from './ranges.js'
 
 export interface Mapped {
@@ -21,7 +21,7 @@ export function mapOf({ main, regions, remaps: { ranges, total } }: Mapped): str
   const remaps = heatStrip(sectorsPerCell(ranges, sectors, cells), sectors)
   const lines = [
     `${main.name}, ${formatBytes(main.size)}, ${formatBytes(main.size / cells)} a character, counted by the first sector of its row`,
-    `errors: ${ERROR_LEGEND}, each twice as many as the one before`,
+    `errors: ${ERROR_LEGEND_LONG}`,
     `remaps: ${ranges.length < total ? `only the first ${ranges.length} ranges` : HEAT_LEGEND}`,
   ]
   for (let row = 0; row < ROWS; row++) {
