@@ -62,7 +62,7 @@ async function killAgainAndAgain(stage: Stage, narrator: Narrator, server: Remap
     await pause(1000 + stage.random.below(1000), undefined, stage.abortable)
     const { pid, requests } = await whileWriting(server)
     narrator.step(`SIGKILL to the server (process ${pid}), ${kill} of ${KILLS}`)
-    stage.timeline.mark('kill', `SIGKILL to the server, with ${requests} requests in flight`)
+    stage.timeline.mark('kill', `SIGKILL to the server, requests in flight: ${requests}`)
     process.kill(pid, 'SIGKILL')
     inFlight.push(requests)
     await waitForOtherWorker(stage, server, pid)

@@ -23,16 +23,16 @@ export class Recording {
   readonly #machines: MachineSampler[] = []
   readonly #following: Promise<void>[] = []
 
-  /** Tells the timeline what it tells the narrator. */
+  /** Tells the timeline what it tells the narrator: the acts are its headings. */
   narrator(narrator: Narrator): Narrator {
     const { timeline } = this
     return {
       act: (title) => {
-        timeline.mark('note', title)
+        timeline.mark('step', title)
         narrator.act(title)
       },
       step: (text) => {
-        timeline.mark('step', text)
+        timeline.mark('note', text)
         narrator.step(text)
       },
       fact: (text) => {

@@ -286,10 +286,7 @@ export class Lab {
       const it = this.#parts.process(what)
       const requests = it instanceof LabServer ? await it.kill(part, whileWriting) : undefined
       if (!(it instanceof LabServer)) await it.kill()
-      this.timeline.mark(
-        'kill',
-        `${what}: SIGKILL${requests === undefined ? '' : `, with ${requests} requests in flight`}`,
-      )
+      this.timeline.mark('kill', `${what}: SIGKILL${requests === undefined ? '' : `, requests in flight: ${requests}`}`)
     })
   }
 

@@ -80,7 +80,7 @@ function describe(found: ScanReport): string {
   const blocks = [
     ...pairs.map(describePair),
     ...damaged.map(({ location, reason }) => `damaged: ${location}\n  it was a spare: ${reason}\n`),
-    ...(others.length > 0 ? [`no spare, and the main of none of these:\n${lines(others)}`] : []),
+    ...(others.length > 0 ? [`neither a spare nor the main of one:\n${lines(others)}`] : []),
     ...(skipped.length > 0
       ? [`skipped:\n${lines(skipped.map(({ location, reason }) => `${location}: ${reason}`))}`]
       : []),

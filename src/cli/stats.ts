@@ -21,7 +21,7 @@ export const statsCommand = (): Command =>
     .addHelpText(
       'after',
       `
-The second column counts from when the pair was formatted.
+The first column counts from the start or the last --reset, the second one from when the pair was formatted.
 
 Example:
   nbd-remap stats --control /run/disk.qmp --json
@@ -37,10 +37,11 @@ async function stats(options: StatsOptions): Promise<void> {
 
 function describe({ latency, lifetime, ...counters }: StatisticsReply): string {
   const all: Readonly<Record<string, number>> = lifetime
-  const lines = Object.entries(counters).map(([name, value]) =>
-    `${name.padEnd(20)} ${String(value).padStart(16)} ${String(all[name] ?? '').padStart(16)}`.trimEnd(),
-  )
-  return `${[...lines, '', ...latencyTable(latency)].join('\n')}\n`
+  const row = (name: string, now: string | number, ever: string | number): string =>
+    `${name.padEnd(20)} ${String(now).padStart(16)} ${String(ever).padStart(16)}`.trimEnd()
+  const head = row('counter', 'since start', 'lifetime')
+  const lines = Object.entries(counters).map(([name, value]) => row(name, value, all[name] ?? ''))
+  return `${[head, ...lines, '', ...latencyTable(latency)].join('\n')}\n`
 }
 
 const FIGURES = ['mean', 'p50', 'p90', 'p99', 'p999', 'max'] as const

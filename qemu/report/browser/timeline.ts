@@ -67,6 +67,7 @@ class Timeline {
   readonly #right: number
   readonly #axis: number
   readonly #character: number
+  readonly #cut: number
   readonly #pad: number
   readonly #height: number
   #width = 0
@@ -85,6 +86,7 @@ class Timeline {
     this.#right = number('right')
     this.#axis = number('axis')
     this.#character = number('character')
+    this.#cut = number('cut')
     this.#pad = number('pad')
     this.#height = svg.viewBox.baseVal.height
     this.#to = this.#span
@@ -172,7 +174,7 @@ class Timeline {
     const begins = isStep || Number(label.dataset['from']) >= this.#from
     const characters = begins ? Math.floor((end - start - 2 * this.#pad) / this.#character) : 0
     label.setAttribute('x', String(start + this.#pad))
-    const short = characters < 4 ? '' : `${text.slice(0, characters - 1).trimEnd()}…`
+    const short = characters < this.#cut ? '' : `${text.slice(0, characters - 1).trimEnd()}…`
     label.textContent = text.length <= characters ? text : short
   }
 

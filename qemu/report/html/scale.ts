@@ -24,7 +24,7 @@ export function axisOf(values: readonly number[], logarithmic: boolean): Axis {
   const most = positive.reduce((a, b) => Math.max(a, b), 0)
   const least = positive.reduce((a, b) => Math.min(a, b), Infinity)
   if (logarithmic && most / least > LINEAR_RATIO_MAX) return logarithmicAxis(least, most)
-  const ticks = niceTicks(most, 2)
+  const ticks = niceTicks(most, 3)
   const top = ticks.at(-1) ?? 1
   return { ticks, logarithmic: false, place: (value) => clamp(value / top) }
 }

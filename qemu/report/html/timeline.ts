@@ -20,8 +20,10 @@ const MARKS_HEIGHT = 22
 const GAP = 16
 const AXIS_HEIGHT = 26
 /** Of the type that labels are set in, wide enough for most words. */
-const CHARACTER_WIDTH = 6.3
+const CHARACTER_WIDTH = 6.8
 const LABEL_PAD = 7
+/** Of a text that is cut; less says nothing. */
+const CUT_MIN = 9
 const LINE_HEIGHT = 13
 const AXIS_TICKS = 10
 /** Marks of one lane that have a label, if they have room for it. */
@@ -55,7 +57,7 @@ export function drawTimeline(run: RunRecord, beside: readonly RunRecord[], id: s
   const scaled = `translate(${LEFT} 0) scale(${(WIDTH - LEFT - RIGHT) / spanMs} 1)`
   const namespace = head && markup` xmlns="http://www.w3.org/2000/svg"`
   return markup`<svg class="timeline"${namespace} viewBox="${head === undefined ? `0 0 ${WIDTH} ${height}` : `${-MARGIN} ${-MARGIN} ${WIDTH + 2 * MARGIN} ${height + 2 * MARGIN}`}" role="img" aria-label="${summary(run, plan)}"
- data-span="${spanMs}" data-left="${LEFT}" data-right="${RIGHT}" data-axis="${axisTop}" data-character="${CHARACTER_WIDTH}" data-pad="${LABEL_PAD}">
+ data-span="${spanMs}" data-left="${LEFT}" data-right="${RIGHT}" data-axis="${axisTop}" data-character="${CHARACTER_WIDTH}" data-cut="${CUT_MIN}" data-pad="${LABEL_PAD}">
 ${head}<defs><clipPath id="${id}-plot"><rect class="plot" x="${LEFT}" y="0" width="${WIDTH - LEFT - RIGHT}" height="${height}"/></clipPath></defs>
 <g class="ticks">${timeTicks(plan)}</g>
 ${plan.series.map(seriesGutter)}${plan.marks.map(marksGutter)}
@@ -132,7 +134,7 @@ function label({ className, text, fromMs, toMs, y, spanMs }: Label): Markup {
 export function fit(text: string, room: number): string {
   const characters = Math.floor(room / CHARACTER_WIDTH)
   if (text.length <= characters) return text
-  return characters < 4 ? '' : `${text.slice(0, characters - 1).trimEnd()}…`
+  return characters < CUT_MIN ? '' : `${text.slice(0, characters - 1).trimEnd()}…`
 }
 
 function seriesGutter({ name, unit, axis, series, top, bottom }: SeriesLane & Row): Markup {
