@@ -4,6 +4,8 @@ import { DEFAULT_LIMITS, type Limits } from '../server/limits.js'
 import { KiB, MiB } from '../util/units.js'
 
 const NAMES = Object.keys(DEFAULT_LIMITS) as (keyof Limits)[]
+/** Those of things that the server can do without. */
+const MAY_BE_NONE: ReadonlySet<string> = new Set<keyof Limits>(['pipesMax'])
 const UNITS: ReadonlyMap<string, number> = new Map([
   ['', 1],
   ['K', KiB],
@@ -27,8 +29,9 @@ function parseLimit(text: string, previous: Partial<Limits> = {}): Partial<Limit
   if (name === '') throw new InvalidArgumentError('It must be NAME=VALUE, such as clientsMax=256.')
   if (!isLimit(name)) throw new InvalidArgumentError(`There is no limit ${name}. The limits are ${NAMES.join(', ')}.`)
   const value = Number(digits) * (UNITS.get(unit) ?? 1)
-  if (value < 1 || value > VALUE_MAX) {
-    throw new InvalidArgumentError(`${name} must be a whole number from 1 to ${VALUE_MAX}.`)
+  const least = MAY_BE_NONE.has(name) ? 0 : 1
+  if (value < least || value > VALUE_MAX) {
+    throw new InvalidArgumentError(`${name} must be a whole number from ${least} to ${VALUE_MAX}.`)
   }
   return { ...previous, [name]: value }
 }

@@ -10,6 +10,7 @@
  * reading a block from the page cache, so whoever is done at once does not make one. A request fails by rejection only:
  * what is thrown is a bug.
  */
+import type { Pipe } from '../util/pipe.js'
 
 /** `await` takes either. */
 export type Completion = Promise<void> | undefined
@@ -135,6 +136,10 @@ export interface Device {
    */
   readNow?(offset: number, into: Buffer, start: number, length: number): boolean
   writeNow?(offset: number, from: Buffer, start: number, length: number): boolean
+  /** As `readNow`, to a pipe, where the data follows what is there. @returns false: the pipe may hold a part of it */
+  readToPipe?(offset: number, length: number, pipe: Pipe): boolean
+  /** As `writeNow`, the next bytes of a pipe. @returns how many of them are written, and taken out: the others are to be written anew */
+  writeFromPipe?(offset: number, length: number, pipe: Pipe): number
   /**
    * What is allocated, as consecutive extents from `offset` on: at least one and at most `countMax`, within the range.
    * They may end before the range does. A device without this method knows nothing, which is the same as `data`.

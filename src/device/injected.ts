@@ -116,6 +116,15 @@ export class InjectedDevice extends PassThrough implements Device {
     return true
   }
 
+  /** What a fault does is not told to a pipe. */
+  override readToPipe(): boolean {
+    return false
+  }
+
+  override writeFromPipe(): number {
+    return 0
+  }
+
   override flush(): Completion {
     const strikes = this.book.strikes('flush', 0, this.size)
     if (strikes.length > 0) return this.#flushStruck(strikes)

@@ -24,6 +24,7 @@ import { lap } from './lap.js'
 import { Pace } from './pace.js'
 import { scheduling } from '../util/scheduling.js'
 import { deviceErrorFrom } from './system-error.js'
+import type { Pipe } from '../util/pipe.js'
 
 export interface LocalDisk {
   readonly name: string
@@ -137,6 +138,20 @@ export class LocalDevice implements Device {
     } finally {
       lap.ms = this.#writes.end(performance.now(), length)
     }
+  }
+
+  readToPipe(offset: number, length: number, pipe: Pipe): boolean {
+    if (length > this.#synchronousLengthMax || !this.#reads.begin(performance.now())) return false
+    const moved = pipe.fill(this.#disk.fd, offset, length)
+    lap.ms = this.#reads.end(performance.now(), length)
+    return moved === length
+  }
+
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    if (length > this.#synchronousLengthMax || this.readOnly || !this.#writes.begin(performance.now())) return 0
+    const moved = pipe.drain(this.#disk.fd, offset, length)
+    lap.ms = this.#writes.end(performance.now(), length)
+    return moved
   }
 
   flush(): Completion {

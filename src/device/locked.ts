@@ -2,6 +2,7 @@
 import type { Unlock } from './disk-lock.js'
 import { DeviceError, type Completion, type Device, type WriteOptions, type ZeroOptions } from './device.js'
 import { chunksLength } from '../util/chunks.js'
+import type { Pipe } from '../util/pipe.js'
 
 export class LockedDevice implements Device {
   readonly name: string
@@ -35,6 +36,14 @@ export class LockedDevice implements Device {
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     return !this.readOnly && (this.#device.writeNow?.(offset, from, start, length) ?? false)
+  }
+
+  readToPipe(offset: number, length: number, pipe: Pipe): boolean {
+    return this.#device.readToPipe?.(offset, length, pipe) ?? false
+  }
+
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    return this.readOnly ? 0 : (this.#device.writeFromPipe?.(offset, length, pipe) ?? 0)
   }
 
   flush(): Completion {

@@ -1,5 +1,6 @@
 /** Disks that are another disk with one difference. */
 import type { AllocationExtent, BlockSizes, Completion, Device, WriteOptions, ZeroOptions } from './device.js'
+import type { Pipe } from '../util/pipe.js'
 
 /** No difference: what a class that extends it does not change. */
 export class PassThrough implements Device {
@@ -39,6 +40,14 @@ export class PassThrough implements Device {
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     return this.below.writeNow?.(offset, from, start, length) ?? false
+  }
+
+  readToPipe(offset: number, length: number, pipe: Pipe): boolean {
+    return this.below.readToPipe?.(offset, length, pipe) ?? false
+  }
+
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    return this.below.writeFromPipe?.(offset, length, pipe) ?? 0
   }
 
   flush(): Completion {

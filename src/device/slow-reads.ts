@@ -1,5 +1,6 @@
 /** A disk whose late reads are noticed. It changes nothing else, and costs a read that is done at once nothing. */
 import type { AllocationExtent, BlockSizes, Completion, Device, WriteOptions, ZeroOptions } from './device.js'
+import type { Pipe } from '../util/pipe.js'
 
 export class SlowReads implements Device {
   /** Called for every read that succeeded, and took longer than allowed. */
@@ -48,6 +49,14 @@ export class SlowReads implements Device {
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     return this.#below.writeNow?.(offset, from, start, length) ?? false
+  }
+
+  readToPipe(offset: number, length: number, pipe: Pipe): boolean {
+    return this.#below.readToPipe?.(offset, length, pipe) ?? false
+  }
+
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    return this.#below.writeFromPipe?.(offset, length, pipe) ?? 0
   }
 
   flush(): Completion {

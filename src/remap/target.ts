@@ -39,6 +39,7 @@ import { newStatistics, type Statistics, type TimedOperation } from './statistic
 import { Suspension } from './suspension.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTable } from './table.js'
+import type { Pipe } from '../util/pipe.js'
 
 export interface RemapTargetOptions {
   readonly main: Device
@@ -193,6 +194,39 @@ export class RemapTarget implements Device {
     return false
   }
 
+  /** Of main alone. */
+  readToPipe(offset: number, length: number, pipe: Pipe): boolean {
+    assertInside(this, offset, length)
+    if (this.#isFenced || !this.#isOnMain(offset, length, 'shared')) return false
+    const { statistics } = this
+    statistics.reads++
+    statistics.bytesRead += length
+    lap.ms = 0
+    if (this.main.readToPipe?.(offset, length, pipe)) {
+      this.#latencies.read.record(lap.ms)
+      return true
+    }
+    statistics.reads--
+    statistics.bytesRead -= length
+    return false
+  }
+
+  /** To main alone. */
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    assertInside(this, offset, length)
+    if (this.#mayNotWrite || this.placement.inDoubt.size > 0) return 0
+    if (!this.#isOnMain(offset, length, 'exclusive')) return 0
+    const { statistics } = this
+    statistics.writes++
+    statistics.bytesWritten += length
+    lap.ms = 0
+    const written = this.main.writeFromPipe?.(offset, length, pipe) ?? 0
+    if (written === length) this.#latencies.write.record(lap.ms)
+    else statistics.writes--
+    statistics.bytesWritten -= length - written
+    return written
+  }
+
   /** From now on nothing is read and nothing is written: the disks belong to another server. */
   fence(): void {
     this.#isFenced = true
@@ -345,6 +379,16 @@ export class RemapTarget implements Device {
     if (!this.lock.isFree(first, end, mode)) return undefined
     if (!this.table.mayTouch(mainBlock(first), end - first)) return MAIN
     return this.table.plainRun(mainBlock(first), end - first)
+  }
+
+  /** Whether all of it lies on main, and nobody holds its blocks. */
+  #isOnMain(offset: number, length: number, mode: 'shared' | 'exclusive'): boolean {
+    const { blockSize } = this.pool
+    const first = Math.floor(offset / blockSize)
+    const end = Math.ceil((offset + length) / blockSize)
+    if (!this.lock.isFree(first, end, mode)) return false
+    const [block, count] = [mainBlock(first), end - first]
+    return !this.table.mayTouch(block, count) || this.table.unmappedLength(block, count) === count
   }
 
   #readPlacesNow(offset: number, into: Buffer, start: number, length: number): boolean {

@@ -6,6 +6,7 @@ import { chunksLength } from '../util/chunks.js'
 import type { Completion, Device, WriteOptions, ZeroOptions } from '../device/device.js'
 import { PassThrough } from '../device/pass-through.js'
 import type { Replica } from './replica.js'
+import type { Pipe } from '../util/pipe.js'
 
 export class TrackedDevice extends PassThrough {
   readonly #replica: Replica
@@ -22,6 +23,11 @@ export class TrackedDevice extends PassThrough {
   override writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     this.#replica.mark(offset, length)
     return super.writeNow(offset, from, start, length)
+  }
+
+  override writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    this.#replica.mark(offset, length)
+    return super.writeFromPipe(offset, length, pipe)
   }
 
   override trim(offset: number, length: number, options?: WriteOptions): Completion {

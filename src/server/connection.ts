@@ -21,6 +21,7 @@ import type { HotBuffers } from './hot-buffers.js'
 import type { IdlePoll } from './idle-poll.js'
 import { Inlet } from './inlet.js'
 import type { Limits } from './limits.js'
+import type { PipePool } from './pipe-pool.js'
 import type { ServerTls } from './starttls.js'
 import { Transmission, type RequestFailure } from './transmission.js'
 
@@ -41,6 +42,7 @@ export interface ConnectionOptions {
   readonly budget: Budget
   readonly pool: BufferPool
   readonly buffers: HotBuffers
+  readonly pipes: PipePool
   readonly idlePoll: IdlePoll
   readonly log: Log
   readonly tls: ServerTls | undefined
@@ -256,7 +258,7 @@ export class Connection {
 
   #beginTransmission(result: HandshakeResult & { kind: 'transmission' }): void {
     clearTimeout(this.#deadline)
-    const { limits, budget, pool, buffers, idlePoll, log } = this.#options
+    const { limits, budget, pool, buffers, pipes, idlePoll, log } = this.#options
     this.#exportName = result.export.name
     this.#readDirectly()
     this.#transmission = new Transmission({
@@ -268,6 +270,7 @@ export class Connection {
       budget,
       pool,
       buffers,
+      pipes,
       idlePoll,
       log,
       client: this.label,

@@ -9,7 +9,7 @@ import { Socket, type OnReadOpts, type SocketConstructorOpts } from 'node:net'
 import { TLSSocket } from 'node:tls'
 
 interface WithHandle {
-  _handle?: { readonly useUserBuffer?: unknown } | null
+  _handle?: { readonly useUserBuffer?: unknown; readonly fd?: unknown } | null
 }
 
 interface HandleOptions extends SocketConstructorOpts {
@@ -23,6 +23,12 @@ export interface DirectReads {
   buffer(): Uint8Array
   /** So many bytes have been read into it. */
   onRead(length: number): void
+}
+
+/** The file descriptor of a socket, for calls that Node.js does not have; -1, with which they all fail, where there is none. */
+export function descriptorOf(socket: Socket): number {
+  const fd = (socket as unknown as WithHandle)._handle?.fd
+  return typeof fd === 'number' ? fd : -1
 }
 
 /**

@@ -4,6 +4,9 @@
  * a batch leave in one write. It stops at the first request that is anything else, having done nothing about it, and the
  * caller takes the way for all requests (`Transmission`). It also stops when the kernel does not take all replies.
  *
+ * The data of a longer READ goes from the disk to the socket through a pipe, without being copied, where that is possible.
+ * That of a longer WRITE goes the other way, see `LongWrites`.
+ *
  * Beyond a turn of the event loop it holds two buffers at most, one with replies that the kernel did not take and one with
  * the beginning of a request. They are not part of the budget, so it does nothing where a connection has less than one.
  */
@@ -23,9 +26,13 @@ import {
   REQUEST_HEADER_LENGTH,
   SIMPLE_REPLY_LENGTH,
 } from '../nbd/protocol.js'
+import { setSendBuffer, type Pipe } from '../util/pipe.js'
+import { KiB } from '../util/units.js'
+import { descriptorOf } from './direct-socket.js'
 import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
 import type { IdlePoll } from './idle-poll.js'
 import type { Limits } from './limits.js'
+import type { PipePool } from './pipe-pool.js'
 
 export interface ExpressOptions {
   readonly device: Device
@@ -34,6 +41,7 @@ export interface ExpressOptions {
   readonly socket: Socket
   readonly limits: Limits
   readonly buffers: HotBuffers
+  readonly pipes: PipePool
   readonly idlePoll: IdlePoll
   /** Replies that the kernel did not take at once are gone. */
   readonly onGone: () => void
@@ -53,6 +61,13 @@ export interface Stop {
 
 const MAGIC_LENGTH = 4
 
+/** From here on, moving pages takes less time than copying them. */
+const LONG_MIN = 64 * KiB
+/** What a unix socket holds of replies that the client has not taken: without it, one of 256 KiB does not fit. */
+const SEND_BUFFER = 512 * KiB
+
+const INAPT_MS = 100
+
 /** What becomes of one request: it is done, up to this position, or not. */
 const CUT = -1
 const FULL = -2
@@ -66,8 +81,9 @@ export class Express {
   #filled = 0
   #batch = 0
   #requestsLeaving = 0
-  /** The device did the last request at once. */
-  #isApt = true
+  #descriptor: number | undefined
+  /** Until then nothing is prepared for requests that the device does at once: it did not do one. */
+  #inaptUntilMs = -Infinity
 
   constructor(options: ExpressOptions) {
     this.#options = options
@@ -78,6 +94,16 @@ export class Express {
   /** Whose replies the kernel has not taken. */
   get requestsInFlight(): number {
     return this.#requestsLeaving
+  }
+
+  get #isApt(): boolean {
+    return performance.now() >= this.#inaptUntilMs
+  }
+
+  /** The device did not do a request at once. */
+  #decline(): number {
+    this.#inaptUntilMs = performance.now() + INAPT_MS
+    return OTHER
   }
 
   /** A buffer in which the rest of a request that is cut can be waited for, if there may be one. */
@@ -126,16 +152,90 @@ export class Express {
     const length = data.readUInt32BE(at + 24)
     const replyLength = this.#readHeadLength + length
     if (length === 0 || replyLength > HOT_SIZE || offset + length > this.#size) return OTHER
+    if (length >= LONG_MIN) {
+      if (!this.#send()) return FULL
+      if (this.#readThroughPipe(data, at, offset, length)) return at + REQUEST_HEADER_LENGTH
+    }
     if (this.#filled + replyLength > HOT_SIZE && !this.#send()) return FULL
     const into = buffers.outgoing
     const head = this.#filled
-    this.#isApt = device.readNow?.(offset, into, head + this.#readHeadLength, length) ?? false
-    if (!this.#isApt) return OTHER
-    if (this.#options.structured) encodeChunkHead(into, head, data, at, length)
-    else encodeSimpleHead(into, head, data, at)
+    if (!device.readNow?.(offset, into, head + this.#readHeadLength, length)) return this.#decline()
+    this.#encodeReadHead(into, head, data, at, length)
     this.#filled += replyLength
     this.#batch++
     return at + REQUEST_HEADER_LENGTH
+  }
+
+  #encodeReadHead(into: Buffer, head: number, data: Buffer, at: number, length: number): void {
+    if (this.#options.structured) encodeChunkHead(into, head, data, at, length)
+    else encodeSimpleHead(into, head, data, at)
+  }
+
+  /** With nothing before it. What the kernel does not take is kept, as with other replies. @returns whether it is done */
+  #readThroughPipe(data: Buffer, at: number, offset: number, length: number): boolean {
+    const { device, buffers, pipes } = this.#options
+    const pipe = device.readToPipe === undefined ? undefined : pipes.take()
+    if (pipe === undefined) return false
+    try {
+      this.#encodeReadHead(buffers.outgoing, 0, data, at, length)
+      pipe.push(buffers.outgoing, this.#readHeadLength)
+      if (!device.readToPipe?.(offset, length, pipe)) return false
+      pipe.drain(this.descriptor, undefined, pipe.length)
+      this.#filled = pipe.pull(buffers.outgoing)
+      this.#batch = this.#filled > 0 ? 1 : 0
+      this.#send()
+      return true
+    } finally {
+      pipes.giveBack(pipe)
+    }
+  }
+
+  /** Of the socket. */
+  get descriptor(): number {
+    this.#descriptor ??= this.#prepareSocket()
+    return this.#descriptor
+  }
+
+  #prepareSocket(): number {
+    const { socket } = this.#options
+    const descriptor = descriptorOf(socket)
+    // That of a TCP socket grows by itself, unless it is set.
+    if (socket.remoteAddress === undefined) setSendBuffer(descriptor, SEND_BUFFER)
+    return descriptor
+  }
+
+  /** For the payloads of long writes, which then follow each other. Undefined where these have to be copied. */
+  takePipe(): Pipe | undefined {
+    const { device, pipes } = this.#options
+    return this.#isApt && device.writeFromPipe !== undefined ? pipes.take() : undefined
+  }
+
+  giveBackPipe(pipe: Pipe): void {
+    this.#options.pipes.giveBack(pipe)
+  }
+
+  /** The header at `at` is that of a WRITE that a pipe may take. */
+  isLongWrite(data: Buffer, at: number): boolean {
+    const isWrite = data.readUInt32BE(at) === NBD_REQUEST_MAGIC && data.readUInt32BE(at + 4) === NBD_CMD_WRITE
+    const length = data.readUInt32BE(at + 24)
+    const isLong = length >= LONG_MIN && length <= HOT_SIZE
+    return isWrite && isLong && !this.#options.readOnly && readOffset(data, at + 16) + length <= this.#size
+  }
+
+  /** Carries out the WRITE with this header and the next bytes of `pipe`. @returns how many: only after all there is a reply */
+  writeFrom(pipe: Pipe, head: Buffer): number {
+    const { device, buffers } = this.#options
+    const length = head.readUInt32BE(24)
+    const written = device.writeFromPipe?.(readOffset(head, 16), length, pipe) ?? 0
+    if (written < length) {
+      this.#decline()
+      return written
+    }
+    encodeSimpleHead(buffers.outgoing, this.#filled, head, 0)
+    this.#filled += SIMPLE_REPLY_LENGTH
+    this.#batch++
+    this.#send()
+    return written
   }
 
   #write(data: Buffer, at: number, end: number): number {
@@ -146,8 +246,7 @@ export class Express {
     if (readOnly || length === 0 || requestLength > HOT_SIZE || offset + length > this.#size) return OTHER
     if (end - at < requestLength) return CUT
     if (this.#filled + SIMPLE_REPLY_LENGTH > HOT_SIZE && !this.#send()) return FULL
-    this.#isApt = device.writeNow?.(offset, data, at + REQUEST_HEADER_LENGTH, length) ?? false
-    if (!this.#isApt) return OTHER
+    if (!device.writeNow?.(offset, data, at + REQUEST_HEADER_LENGTH, length)) return this.#decline()
     encodeSimpleHead(buffers.outgoing, this.#filled, data, at)
     this.#filled += SIMPLE_REPLY_LENGTH
     this.#batch++

@@ -2,15 +2,17 @@
  * `Inlet`: what happens to received bytes in the transmission phase of a plain socket. They arrive in a buffer that all
  * connections share; `Express` takes whole requests straight out of it. Before the event loop goes on, everything else
  * leaves it: to the `ByteReader`; or, when only the rest of a request is missing, to a buffer of the connection's own, into
- * which all that follows is read until it is empty; or, when requests have to wait for their turn, to where they wait.
- * While they do nothing must be read.
+ * which all that follows is read until it is empty; or, when that is the rest of a long WRITE, to a pipe (`LongWrites`); or,
+ * when requests have to wait for their turn, to where they wait. While they do nothing must be read.
  */
 
 import type { ByteReader } from '../nbd/byte-reader.js'
+import { REQUEST_HEADER_LENGTH } from '../nbd/protocol.js'
 import type { DirectReads } from './direct-socket.js'
 import { KiB } from '../util/units.js'
 import type { Express } from './express.js'
 import type { HotBuffers } from './hot-buffers.js'
+import { LongWrites, type LongStop } from './long-writes.js'
 
 export interface InletOptions {
   readonly buffers: HotBuffers
@@ -48,41 +50,56 @@ export class Inlet implements DirectReads {
   readonly #options: InletOptions
   #own: Own | undefined
   #waiting: Waiting | undefined
+  #long: LongWrites | undefined
+  /** It goes on later. */
+  #isLongWaiting = false
+  /** Where the next read goes, as the socket was told. */
+  #told: Buffer
   #turn: NodeJS.Immediate | undefined
 
   constructor(options: InletOptions) {
     this.#options = options
+    this.#told = options.buffers.incoming
   }
 
   buffer(): Buffer {
+    this.#told = this.#nextBuffer()
+    return this.#told
+  }
+
+  #nextBuffer(): Buffer {
+    if (this.#long !== undefined) return this.#long.notice
     if (this.#own === undefined) return this.#options.buffers.incoming
     this.#own.isTold = true
     return this.#own.buffer.subarray(this.#own.filled)
   }
 
   onRead(length: number): void {
-    const { incoming } = this.#options.buffers
+    const told = this.#told
     const own = this.#own
-    if (own === undefined) this.#take(incoming, length)
+    if (this.#long !== undefined) this.#goOnLong(this.#long, this.#long.push(told.subarray(0, length)))
+    else if (own === undefined) this.#take(told, length)
     else if (own.isTold) this.#take(own.buffer, own.filled + length)
     else if (own.filled + length <= own.buffer.length) {
-      incoming.copy(own.buffer, own.filled, 0, length)
+      told.copy(own.buffer, own.filled, 0, length)
       this.#take(own.buffer, own.filled + length)
     } else {
-      const bytes = Buffer.concat([own.buffer.subarray(0, own.filled), incoming.subarray(0, length)])
+      const bytes = Buffer.concat([own.buffer.subarray(0, own.filled), told.subarray(0, length)])
       this.#giveBack()
       this.#options.reader.push(bytes)
     }
-    if (this.#own === undefined) this.#options.onProgress()
+    const isReceiving = this.#own !== undefined || (this.#long !== undefined && !this.#isLongWaiting)
+    if (!isReceiving) this.#options.onProgress()
   }
 
   /** Requests were received that could not be carried out yet. */
   get isWaiting(): boolean {
-    return this.#waiting !== undefined
+    return this.#waiting !== undefined || this.#isLongWaiting
   }
 
   /** Carries out what waits, as far as it can now. The socket knows where to read to next, so that stays as it is. */
   goOn(): void {
+    if (this.#long !== undefined && this.#turn === undefined) this.#runLong(this.#long)
     const waiting = this.#waiting
     if (waiting === undefined || this.#turn !== undefined || !waiting.express.canHold) return
     const { express, data, start, end, isLent } = waiting
@@ -110,6 +127,8 @@ export class Inlet implements DirectReads {
     clearImmediate(this.#turn)
     if (this.#waiting?.isLent) this.#waiting.express.giveBack(this.#waiting.data)
     this.#waiting = undefined
+    this.#long?.close()
+    this.#long = undefined
     this.#giveBack()
   }
 
@@ -119,6 +138,7 @@ export class Inlet implements DirectReads {
     const express = reader.available === 0 ? this.#options.express() : undefined
     const { at, reason } = express?.run(data, 0, end) ?? { at: 0, reason: 'other' }
     if (express !== undefined && reason === 'full') this.#wait(express, data, at, end)
+    else if (express !== undefined && reason === 'cut' && this.#beginLong(express, data, at, end)) return
     else if (express === undefined || reason !== 'cut' || !this.#keep(express, data, at, end)) {
       const rest = at < end ? Buffer.from(data.subarray(at, end)) : undefined
       this.#giveBack()
@@ -134,6 +154,46 @@ export class Inlet implements DirectReads {
     if (buffer !== data || start > 0) data.copy(buffer, 0, start, end)
     this.#own.filled = end - start
     return true
+  }
+
+  /** @returns false, and nothing was done, if it is not a long WRITE that is cut, or no pipe takes it */
+  #beginLong(express: Express, data: Buffer, start: number, end: number): boolean {
+    if (end - start < REQUEST_HEADER_LENGTH || !express.isLongWrite(data, start)) return false
+    const pipe = express.takePipe()
+    if (pipe === undefined) return false
+    const long = new LongWrites(express, pipe)
+    const left = long.push(data.subarray(start, end))
+    this.#giveBack()
+    this.#long = long
+    this.#goOnLong(long, left)
+    return true
+  }
+
+  /** @param left what it did not take of the bytes that were received */
+  #goOnLong(long: LongWrites, left: Buffer): void {
+    if (left.length === 0) this.#runLong(long)
+    else this.#options.reader.push(Buffer.concat([this.#endLong(long), left]))
+  }
+
+  #runLong(long: LongWrites): void {
+    const isCurrent = this.#options.express() === long.express && this.#options.reader.available === 0
+    const stop: LongStop = isCurrent ? long.run() : 'unfit'
+    this.#isLongWaiting = stop === 'full' || stop === 'turn'
+    if (stop === 'turn') this.#awaitTurn(long.express)
+    else if (stop === 'unfit') this.#options.reader.push(this.#endLong(long))
+    else if (stop === 'other') {
+      const bytes = this.#endLong(long)
+      this.#take(bytes, bytes.length)
+    }
+  }
+
+  /** @returns what it held */
+  #endLong(long: LongWrites): Buffer {
+    const bytes = long.takeBack()
+    long.close()
+    this.#long = undefined
+    this.#isLongWaiting = false
+    return bytes
   }
 
   #wait(express: Express, data: Buffer, start: number, end: number): void {

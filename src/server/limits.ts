@@ -31,6 +31,11 @@ export interface Limits {
    * has up to 816 KiB that were received and not looked at, or sent and not taken.
    */
   readonly bytesSharedMax: number
+  /**
+   * Pipes through which payloads of 64 KiB to 272 KiB go without being copied, each of 1 MiB of the kernel's memory at most.
+   * A connection that sends such payloads has one for as long as it sends nothing else; without one they are copied. May be 0.
+   */
+  readonly pipesMax: number
   /** A refused WRITE with a payload up to this is read to its end and answered; a longer one costs the connection. */
   readonly refusedPayloadMax: number
   /**
@@ -54,6 +59,7 @@ export const DEFAULT_LIMITS: Limits = {
   bytesInFlightMax: 8 * MiB,
   bytesOwnMax: 288 * KiB,
   bytesSharedMax: 16 * MiB,
+  pipesMax: 32,
   refusedPayloadMax: 256 * MiB,
   stallTimeoutMs: 10_000,
   bytesPerMsMin: 2048,

@@ -14,6 +14,7 @@ import { HotBuffers } from './hot-buffers.js'
 import { IdlePoll } from './idle-poll.js'
 import { DEFAULT_LIMITS, type Limits } from './limits.js'
 import { Listener, type BoundAddress, type ListenAddress } from './listener.js'
+import { PipePool } from './pipe-pool.js'
 import type { ServerTls } from './starttls.js'
 import type { RequestFailure } from './transmission.js'
 
@@ -43,6 +44,7 @@ export class NbdServer {
   readonly #budget: Budget
   readonly #pool = new BufferPool()
   readonly #buffers = new HotBuffers(this.#pool)
+  readonly #pipes: PipePool
   readonly #idlePoll: IdlePoll
   readonly #listeners: Listener[] = []
   /** In order of arrival. Those whose socket is closed stay until they are settled. */
@@ -57,6 +59,7 @@ export class NbdServer {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits }
     this.#log = options.log ?? silentLog
     this.#budget = new Budget(this.#limits)
+    this.#pipes = new PipePool(this.#limits)
     this.#idlePoll = new IdlePoll(options.pollMs ?? 0)
     this.#watch = setInterval(() => {
       if (this.#budget.isContended) for (const connection of this.#connections) connection.dropIfStalled()
@@ -97,6 +100,7 @@ export class NbdServer {
       budget: this.#budget,
       pool: this.#pool,
       buffers: this.#buffers,
+      pipes: this.#pipes,
       idlePoll: this.#idlePoll,
       log: this.#log,
       tls: this.#options.tls,
@@ -166,6 +170,7 @@ export class NbdServer {
     await Promise.all(connections.map(({ settled }) => settled))
     clearTimeout(deadline)
     clearInterval(this.#watch)
+    this.#pipes.close()
   }
 
   /** When all places are taken, the oldest client still in its handshake makes room: it may never finish. */

@@ -52,6 +52,7 @@ import { HOT_SIZE, type HotBuffers } from './hot-buffers.js'
 import type { IdlePoll } from './idle-poll.js'
 import type { Limits } from './limits.js'
 import type { SelectedContext } from './meta-context.js'
+import type { PipePool } from './pipe-pool.js'
 import type { Negotiated } from './negotiation.js'
 import { repliesFor, type Replies } from './replies.js'
 import { ReplyQueue } from './reply-queue.js'
@@ -70,6 +71,7 @@ export interface TransmissionOptions {
   readonly budget: Budget
   readonly pool: BufferPool
   readonly buffers: HotBuffers
+  readonly pipes: PipePool
   readonly idlePoll: IdlePoll
   readonly log: Log
   /** For log lines: `client 7`. */
@@ -184,12 +186,12 @@ export class Transmission {
   }
 
   #newExpress(): Express | undefined {
-    const { socket, limits, buffers, idlePoll, onProgress } = this.#options
+    const { socket, limits, buffers, pipes, idlePoll, onProgress } = this.#options
     const { readOnly, style } = this.#terms
     if (style === 'extended' || limits.bytesOwnMax < HOT_SIZE) return undefined
     const { device } = this.#options.export
     const structured = style === 'structured'
-    return new Express({ device, readOnly, structured, socket, limits, buffers, idlePoll, onGone: onProgress })
+    return new Express({ device, readOnly, structured, socket, limits, buffers, pipes, idlePoll, onGone: onProgress })
   }
 
   /** The device works on requests. */

@@ -1,5 +1,5 @@
 /** `serve --limit`, on the program: each limit that can be seen from outside, and what is no limit. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import t, { type Test } from 'tap'
 import * as nbd from '../../src/nbd/protocol.js'
 import { parseNbdUri } from '../../src/nbd/uri.js'
@@ -156,6 +156,30 @@ for (const supervise of [[], ['--supervise']]) {
     await until(() => keepAliveTimer(port) !== undefined)
     const due = keepAliveTimer(port) ?? 0
     t.ok(due > 0 && due <= 7000, `in ${due} ms`)
+  })
+}
+
+const pipesOf = (pid: number): number =>
+  readdirSync(`/proc/${pid}/fd`).filter((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('pipe:')).length
+
+for (const [pipesMax, ends] of [
+  [0, 0],
+  [2, 4],
+] as const) {
+  void t.test(`pipesMax=${pipesMax}: so many clients send long payloads through pipes`, async (t) => {
+    const server = await Serve.start(t, newPair(t), ['--create', ...given({ pipesMax })])
+    const before = pipesOf(server.pid)
+    const clients = await Promise.all([1, 2, 3].map(() => begin(t, server)))
+    const data = Buffer.alloc(128 * KiB, 'data')
+    const sendHalf = (client: RawClient): void => {
+      client.request(nbd.NBD_CMD_WRITE, { length: data.length }, data.subarray(0, 64 * KiB))
+    }
+    for (const client of clients) sendHalf(client)
+    // Two have a pipe by now, or none has; what the others sent waits in memory.
+    await until(() => pipesOf(server.pid) - before >= ends)
+    for (const client of clients) client.send(data.subarray(64 * KiB))
+    for (const client of clients) t.equal((await client.receiveSimpleReply()).error, 0)
+    t.equal(pipesOf(server.pid) - before, ends)
   })
 }
 
