@@ -75,7 +75,6 @@ export class RemapTable {
   #direction: 'none' | 'grow' | 'shrink' = 'none'
   #resize: Resize | undefined
   #count = 0
-  #marks = 0
   #resizes = 0
 
   /** @param blocks number of blocks on the main disk */
@@ -137,7 +136,7 @@ export class RemapTable {
 
   /** Whether any of the `count` blocks from `first` may be remapped. Never wrong when it says no. */
   mayTouch(first: MainBlock, count: number): boolean {
-    if (this.#count + this.#marks === 0) return false
+    if (this.#count === 0) return false
     const last = Math.floor((first + count - 1) / this.#regionBlocks)
     for (let region = Math.floor(first / this.#regionBlocks); region <= last; region++) {
       if (this.#regions[region] !== 0) return true
@@ -154,15 +153,6 @@ export class RemapTable {
     if (this.#regions[region] !== 0) return block
     while (this.#regions[region] === 0 && region * this.#regionBlocks < end) region++
     return region * this.#regionBlocks
-  }
-
-  /** Makes `mayTouch` say yes for these blocks, remapped or not, until `unmark`: somebody wants to see their requests. */
-  mark(first: MainBlock, count: number): void {
-    this.#countMarks(first, count, 1)
-  }
-
-  unmark(first: MainBlock, count: number): void {
-    this.#countMarks(first, count, -1)
   }
 
   lookup(block: MainBlock): SlotNumber | undefined {
@@ -271,14 +261,6 @@ export class RemapTable {
   #countRegion(block: MainBlock, change: 1 | -1): void {
     const region = Math.floor(block / this.#regionBlocks)
     this.#regions[region] = (this.#regions[region] ?? 0) + change
-  }
-
-  #countMarks(first: MainBlock, count: number, change: 1 | -1): void {
-    const last = Math.floor((first + count - 1) / this.#regionBlocks)
-    for (let region = Math.floor(first / this.#regionBlocks); region <= last; region++) {
-      this.#regions[region] = (this.#regions[region] ?? 0) + change
-      this.#marks += change
-    }
   }
 
   // --- Resizing ----------------------------------------------------------------------------------------------------

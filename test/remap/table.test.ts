@@ -164,21 +164,6 @@ void t.test('settings that cannot be are told from those that can', (t) => {
   t.end()
 })
 
-void t.test('marked blocks are looked at as if they were remapped', (t) => {
-  const { table } = new Subject(50_000)
-  table.mark(mainBlock(5000), 3000)
-  t.equal(table.mayTouch(mainBlock(0), 4000), false)
-  t.equal(table.mayTouch(mainBlock(7999), 1), true)
-  t.equal(table.lookup(mainBlock(7999)), undefined)
-  table.mark(mainBlock(7000), 1)
-  table.unmark(mainBlock(5000), 3000)
-  t.equal(table.mayTouch(mainBlock(7000), 1), true)
-  t.equal(table.mayTouch(mainBlock(5500), 1), false)
-  table.unmark(mainBlock(7000), 1)
-  t.equal(table.mayTouch(mainBlock(0), 50_000), false)
-  t.end()
-})
-
 void t.test('a disk of 8 PiB has no more regions than one of 4 TiB', (t) => {
   const subject = new Subject(2 ** 44)
   t.ok(subject.table.bytes < 6 * 2 ** 20)
