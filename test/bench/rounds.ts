@@ -1,6 +1,7 @@
 /**
  * Measures a `compare` job: the servers take turns, round after round, and each round begins with another one. On a machine
- * with neighbours the speed of the moment matters more than the server, so only figures of the same rounds are compared.
+ * with neighbours the speed of the moment matters more than the server, so only figures of the same rounds are compared. The
+ * control socket is asked in a run of its own: whoever asks takes processor time, which the peers have for themselves.
  */
 import path from 'node:path'
 import { whileProbed } from './control-probe.js'
@@ -45,19 +46,25 @@ export async function measureRounds(
 ): Promise<Rounds> {
   const servers = started.filter(({ name }) => name === 'nbd-remap' || job.peers.includes(name))
   const samples = new Map(servers.map(({ name }) => [name, [] as Sample[]]))
-  const controlLatenciesMs: number[] = []
+  const run = (server: BenchServer, seconds: number, seed: number): Promise<Sample> =>
+    measureOnce(job, server, { ...options, seconds, seed })
+  let seed = 0
   for (let round = 0; round <= options.rounds; round++) {
-    for (const [turn, server] of rotated(servers, round).entries()) {
+    for (const server of rotated(servers, round)) {
       const isWarmUp = round === 0
       options.step(`${isWarmUp ? 'warm-up' : `round ${round} of ${options.rounds}`}, ${server.name}`)
       const seconds = isWarmUp ? Math.min(options.seconds, WARM_UP_SECONDS_MAX) : options.seconds
       // Never the same offsets twice: on a shared file the second reader would find them cached.
-      const seed = 1 + round * servers.length + turn
-      const { sample, latenciesMs } = await measureOnce(job, server, { ...options, seconds, seed })
-      if (isWarmUp) continue
-      samples.get(server.name)?.push(sample)
-      controlLatenciesMs.push(...latenciesMs)
+      const sample = await run(server, seconds, ++seed)
+      if (!isWarmUp) samples.get(server.name)?.push(sample)
     }
+  }
+  const controlLatenciesMs: number[] = []
+  for (const server of servers) {
+    if (server.controlPath === undefined) continue
+    options.step(`control socket, ${server.name}`)
+    const { latenciesMs } = await whileProbed(server.controlPath, () => run(server, options.seconds, ++seed))
+    controlLatenciesMs.push(...latenciesMs)
   }
   return {
     servers: servers.map(({ name }) => ({ server: name, samples: samples.get(name) ?? [] })),
@@ -74,12 +81,10 @@ async function measureOnce(
   { load }: CompareJob,
   server: BenchServer,
   options: { readonly seconds: number; readonly seed: number; readonly directory: string },
-): Promise<{ readonly sample: Sample; readonly latenciesMs: readonly number[] }> {
-  const { result, latenciesMs } = await whileProbed(server.controlPath, async () => {
-    const cpuBefore = cpuSeconds(server.pid)
-    const result = await runFio({ load, uri: server.uri, ...options, directory: path.resolve(options.directory) })
-    return { ...result, cpuUsPerRequest: ((cpuSeconds(server.pid) - cpuBefore) * 1e6) / result.requests }
-  })
+): Promise<Sample> {
+  const cpuBefore = cpuSeconds(server.pid)
+  const result = await runFio({ load, uri: server.uri, ...options, directory: path.resolve(options.directory) })
+  const cpuUsPerRequest = ((cpuSeconds(server.pid) - cpuBefore) * 1e6) / result.requests
   if (server.image !== undefined) await writeBack(server.image)
-  return { sample: result, latenciesMs }
+  return { ...result, cpuUsPerRequest }
 }
