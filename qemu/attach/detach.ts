@@ -15,7 +15,7 @@ import { whilePaused } from './pause.js'
 import { putAway } from './put-away.js'
 import { describeSource, isExportOf, nbdServerOptions } from './source.js'
 import { Steering } from './steering.js'
-import { UndoList } from './undo.js'
+import type { UndoList } from './undo.js'
 
 export interface DetachOptions {
   readonly qmp: QmpClient
@@ -49,14 +49,11 @@ export interface Detached {
  * @throws AttachRefusedError when something would be lost; the machine keeps the disk that it has
  * @throws AttachError when a step failed; it says what was taken back
  */
-export async function detach(options: DetachOptions): Promise<Detached> {
+export function detach(options: DetachOptions): Promise<Detached> {
   const steering = new Steering(options.qmp, options.print)
-  const undo = new UndoList()
-  try {
-    return await carryOut(steering, undo, await findDisk(steering, options.device), options)
-  } catch (error) {
-    throw await parts.undone(error, undo, steering)
-  }
+  return parts.takingBack(steering, async (undo) =>
+    carryOut(steering, undo, await findDisk(steering, options.device), options),
+  )
 }
 
 async function carryOut(
@@ -72,8 +69,7 @@ async function carryOut(
   signal.throwIfAborted()
   const location = mirrorTo ?? status.main.location
   const nodeName = await parts.freeNodeName(steering, `${disk.label}-disk`)
-  await parts.addNode(steering, undo, diskNode(location, nodeName, disk, options))
-  await parts.checkSize(steering, nodeName, disk.size)
+  await parts.addNodeFor(disk, steering, undo, diskNode(location, nodeName, disk, options))
   signal.throwIfAborted()
   let pausedMs = 0
   if (mirrorTo === undefined) pausedMs = await handOver(steering, undo, disk, nodeName, options)

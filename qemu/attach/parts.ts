@@ -6,7 +6,7 @@ import { setDrive, type MachineDisk } from './disk.js'
 import { AttachError, AttachRefusedError } from './errors.js'
 import { nbdServerOptions } from './source.js'
 import type { Steering } from './steering.js'
-import type { UndoList } from './undo.js'
+import { UndoList } from './undo.js'
 
 /** What is going on, for people. */
 export interface Telling {
@@ -14,6 +14,19 @@ export interface Telling {
   step(text: string): void
   /** How far a long one is, in bytes. */
   progress(what: string, done: number, total: number): void
+}
+
+/**
+ * Steps of which all are taken back when one fails.
+ * @throws AttachError then, which says what was taken back; AttachRefusedError and UsageError as they are
+ */
+export async function takingBack<T>(steering: Steering, steps: (undo: UndoList) => Promise<T>): Promise<T> {
+  const undo = new UndoList()
+  try {
+    return await steps(undo)
+  } catch (error) {
+    throw await undone(error, undo, steering)
+  }
 }
 
 /** The parts of `query-status` of nbd-remap that are looked at. */
@@ -66,8 +79,21 @@ export async function addNode(
   undo.push(`delete the block node ${name}`, () => steering.change('blockdev-del', { 'node-name': name }))
 }
 
-/** @throws AttachRefusedError when a node does not have the size of the disk */
-export async function checkSize(steering: Steering, nodeName: string, size: number): Promise<void> {
+/**
+ * Adds the block node that is to take the place of the disk's.
+ * @throws AttachRefusedError when it does not have the size of the disk
+ */
+export async function addNodeFor(
+  disk: MachineDisk,
+  steering: Steering,
+  undo: UndoList,
+  options: Readonly<Record<string, unknown>>,
+): Promise<void> {
+  await addNode(steering, undo, options)
+  await checkSize(steering, String(options['node-name']), disk.size)
+}
+
+async function checkSize(steering: Steering, nodeName: string, size: number): Promise<void> {
   if (steering.isRehearsal) return
   const nodes = await steering.ask<
     readonly { readonly 'node-name': string; readonly image: { readonly 'virtual-size': number } }[]
@@ -110,7 +136,7 @@ export async function exchange(steering: Steering, undo: UndoList, disk: Machine
 }
 
 /** Takes everything back. @returns the error to throw */
-export async function undone(error: unknown, undo: UndoList, steering: Steering): Promise<Error> {
+async function undone(error: unknown, undo: UndoList, steering: Steering): Promise<Error> {
   const failures = await undo.run()
   const reason = messageOf(error)
   if (failures.length > 0) return new AttachError(`${reason}; and ${failures.join('; ')}`, false, { cause: error })

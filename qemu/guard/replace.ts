@@ -5,27 +5,22 @@ import type { MachineDisk } from '../attach/disk.js'
 import * as parts from '../attach/parts.js'
 import { putAway } from '../attach/put-away.js'
 import { Steering } from '../attach/steering.js'
-import { UndoList } from '../attach/undo.js'
 
 /** @returns the name of the new node. @throws Error; then the disk has what it had */
-export async function replaceNode(
+export function replaceNode(
   qmp: QmpClient,
   disk: MachineDisk,
   uri: NbdUri,
   reconnectDelaySeconds: number,
 ): Promise<string> {
   const steering = new Steering(qmp)
-  const undo = new UndoList()
-  try {
+  return parts.takingBack(steering, async (undo) => {
     const nodeName = await parts.freeNodeName(steering, `${disk.label}-again`)
     const options = { nodeName, reconnectDelaySeconds, discard: 'unmap' }
-    await parts.addNode(steering, undo, parts.exportNode(uri, disk, options))
-    await parts.checkSize(steering, nodeName, disk.size)
+    await parts.addNodeFor(disk, steering, undo, parts.exportNode(uri, disk, options))
     await parts.exchange(steering, undo, disk, nodeName)
     undo.clear()
     await putAway(steering, disk.nodeName)
     return nodeName
-  } catch (error) {
-    throw await parts.undone(error, undo, steering)
-  }
+  })
 }

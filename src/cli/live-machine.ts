@@ -1,9 +1,10 @@
 /** What `attach-vm` and `detach-vm` do: connections, the server in the background, progress and words around qemu/attach. */
 import { closeSync, existsSync, openSync, readSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { attach, type AttachOptions, type StartedServer } from '../../qemu/attach/attach.js'
+import { attach, type AttachOptions } from '../../qemu/attach/attach.js'
 import { detach } from '../../qemu/attach/detach.js'
 import { findDisk } from '../../qemu/attach/disk.js'
 import { serverStatus, type Telling } from '../../qemu/attach/parts.js'
+import type { StartedServer } from '../../qemu/attach/server.js'
 import { isNbdUri, resolveLocation } from '../device/location.js'
 import { parseNbdUri, type NbdUri } from '../nbd/uri.js'
 import { parseAddress, QmpClient, QmpConnectionError, QmpTimeoutError } from '../qmp/index.js'
