@@ -15,7 +15,8 @@ export {
   type RunRecord,
   type Series,
 } from './record.js'
-export { ServerSampler, type SamplerOptions } from './server-sampler.js'
+export type { SamplerOptions } from './sampler.js'
+export { ServerSampler } from './server-sampler.js'
 export { writeSvg } from './svg.js'
 export { writeTap } from './tap.js'
 export { Track, TRACK_POINTS_MAX } from './track.js'

@@ -2,12 +2,10 @@
  * `MachineSampler`: what a virtual machine gets from its disks, seen from QEMU some times a second, as lines of a timeline.
  * Requests that QEMU holds while a server is away count when they end, so that a blackout is a stretch of nothing.
  */
-import { setTimeout as pause } from 'node:timers/promises'
 import { QmpError, type QmpClient } from '../../src/qmp/index.js'
 import { MiB } from '../../src/util/units.js'
-import type { Series } from './record.js'
-import { SAMPLE_INTERVAL_MS, type SamplerOptions } from './server-sampler.js'
-import { seriesOf, Track } from './track.js'
+import { LATENCY, RATE, Sampler, type SamplerOptions } from './sampler.js'
+import { Track } from './track.js'
 
 const NS_PER_MS = 1e6
 
@@ -26,54 +24,38 @@ type Counters = Record<(typeof COUNTERS)[number], number>
 /** Of the reply to `query-blockstats` what is used here. */
 type BlockStatistics = readonly { readonly qdev?: string; readonly stats: Counters }[]
 
-export class MachineSampler {
+export class MachineSampler extends Sampler<'reads' | 'writes' | 'mean'> {
   readonly #qmp: QmpClient
-  readonly #now: () => number
-  readonly #intervalMs: number
-  readonly #end = new AbortController()
-  readonly #tracks: Readonly<Record<'reads' | 'writes' | 'mean', Track>>
-  readonly #done: Promise<void>
 
-  private constructor(qmp: QmpClient, { now, intervalMs = SAMPLE_INTERVAL_MS, name = 'guest' }: SamplerOptions) {
-    this.#qmp = qmp
-    this.#now = now
-    this.#intervalMs = intervalMs
-    const rate = { lane: 'throughput', unit: 'MiB/s' }
-    this.#tracks = {
-      reads: new Track({ ...rate, name: `${name}, reads` }),
-      writes: new Track({ ...rate, name: `${name}, writes` }),
-      mean: new Track({ lane: 'latency', unit: 'ms', name: `${name}, mean` }),
+  private constructor(qmp: QmpClient, options: SamplerOptions) {
+    const { name = 'guest' } = options
+    const tracks = {
+      reads: new Track({ ...RATE, name: `${name}, reads` }),
+      writes: new Track({ ...RATE, name: `${name}, writes` }),
+      mean: new Track({ ...LATENCY, name: `${name}, mean` }),
     }
-    this.#done = this.#run()
+    super(tracks, options)
+    this.#qmp = qmp
   }
 
   /** @param qmp of QEMU, which others may use as well; the sampler ends with it */
   static start(qmp: QmpClient, options: SamplerOptions): MachineSampler {
-    return new MachineSampler(qmp, options)
+    return new MachineSampler(qmp, options).begin()
   }
 
-  get series(): Series[] {
-    return seriesOf(this.#tracks)
-  }
-
-  async stop(): Promise<void> {
-    this.#end.abort()
-    await this.#done
-  }
-
-  async #run(): Promise<void> {
+  protected async run(): Promise<void> {
     let before: { readonly atMs: number; readonly counters: Counters } | undefined
     try {
-      while (!this.#end.signal.aborted) {
+      while (!this.end.aborted) {
         const counters = sum((await this.#qmp.execute('query-blockstats')) as BlockStatistics)
-        const atMs = this.#now()
+        const atMs = this.now()
         if (before !== undefined) this.#look(before.counters, counters, before.atMs, atMs)
         before = { atMs, counters }
-        await pause(this.#intervalMs, undefined, { signal: this.#end.signal }).catch(() => undefined)
+        await this.pause()
       }
     } catch (error) {
       if (!(error instanceof QmpError)) throw error
-      for (const track of Object.values(this.#tracks)) track.gap(this.#now())
+      this.gap()
     }
   }
 
@@ -81,11 +63,11 @@ export class MachineSampler {
     const grown = (...names: readonly (keyof Counters)[]): number =>
       names.reduce((total, name) => total + now[name] - before[name], 0)
     const seconds = (atMs - beforeMs) / 1000
-    this.#tracks.reads.add(atMs, grown('rd_bytes') / MiB / seconds)
-    this.#tracks.writes.add(atMs, grown('wr_bytes') / MiB / seconds)
+    this.tracks.reads.add(atMs, grown('rd_bytes') / MiB / seconds)
+    this.tracks.writes.add(atMs, grown('wr_bytes') / MiB / seconds)
     const requests = grown('rd_operations', 'wr_operations', 'flush_operations')
     const ns = grown('rd_total_time_ns', 'wr_total_time_ns', 'flush_total_time_ns')
-    if (requests > 0) this.#tracks.mean.add(atMs, ns / requests / NS_PER_MS)
+    if (requests > 0) this.tracks.mean.add(atMs, ns / requests / NS_PER_MS)
   }
 }
 
