@@ -43,7 +43,7 @@ import {
   type WorkloadInput,
 } from '../scenario/format-steps.js'
 import { mismatches } from '../scenario/expectation.js'
-import { castProblems, machinesOf } from '../scenario/plausible.js'
+import { castProblems, machinesOf } from '../scenario/cast.js'
 import { readShape, type InOf, type Shape } from '../scenario/shape.js'
 import { LabDisk } from './disk.js'
 import { FinalChecks, type CheckResult } from './final-checks.js'

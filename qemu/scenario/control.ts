@@ -1,6 +1,6 @@
 /** What the control run plays on: the same stage without the part of nbd-remap that is to be shown. */
 import type { DriveSettings, MachineSettings, Scenario, StageSetup } from './format.js'
-import { machinesOf, serversOf } from './plausible.js'
+import { machinesOf, serversOf } from './cast.js'
 import { stageShape } from './format.js'
 import { readShape, type Problem } from './shape.js'
 

@@ -68,6 +68,7 @@ export type Scenario = OutOf<typeof scenarioShape>
 export type StageSetup = FieldsOut<typeof stageFields>
 export type StageInput = FieldsIn<typeof stageFields>
 export type Step = StepOut
+export type StepOf<Verb extends Step['verb']> = Extract<Step, { readonly verb: Verb }>
 export type { CheckSettings, ControlSettings, MeasureSettings } from './format-checks.js'
 export type { DiskSettings, DriveSettings, MachineSettings, ServerSettings } from './format-stage.js'
 export type { Observation, ObservationInput, Matcher } from './format-observe.js'

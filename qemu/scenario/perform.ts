@@ -7,7 +7,7 @@ import { formatBytes } from '../../src/util/units.js'
 import { ExpectationError } from '../lab/error.js'
 import type { Moment } from '../lab/events.js'
 import type { Lab } from '../lab/lab.js'
-import type { Step } from './format.js'
+import type { Step, StepOf } from './format.js'
 import { kebab } from './shape.js'
 
 /** A step did not go as it should. */
@@ -130,7 +130,7 @@ async function orEnded({ ended: { signal } }: Performance, step: Step, done: Pro
   }
 }
 
-type Nesting = Extract<Step, { verb: 'parallel' | 'background' | 'repeat' }>
+type Nesting = StepOf<'parallel' | 'background' | 'repeat'>
 type Plain = Exclude<Step, Nesting>
 const isNesting = (step: Step): step is Nesting => ['parallel', 'background', 'repeat'].includes(step.verb)
 
@@ -294,7 +294,7 @@ const ruleSummary = (rule: object): string =>
     .map(([key, value]) => `${key} ${String(value)}`)
     .join(', ')
 
-function observationSummary({ guest, qmp, cli, file, workload }: Extract<Step, { verb: 'assert' }>['value']): string {
+function observationSummary({ guest, qmp, cli, file, workload }: StepOf<'assert'>['value']): string {
   if (guest !== undefined) return guest.run.trim()
   if (qmp !== undefined) return `${qmp.execute} to ${qmp.to}: ${wanted(qmp.expect)}`
   if (cli !== undefined) return `nbd-remap ${cli.run.join(' ')}`
