@@ -50,7 +50,7 @@ export class FinalChecks {
     await add('writes', settings.writes && written, () => Promise.resolve(judgeWrites(workloads)))
     await add('checksums', settings.checksums && written, () => this.#everyMachine(checkContents))
     await add('e2fsck', settings.e2fsck && machines.size > 0, () => this.#everyMachine(checkFileSystems))
-    for (const machine of machines.values()) if (machine.running) await machine.quit().catch(() => machine.kill())
+    for (const machine of machines.values()) if (machine.running) await machine.end()
     await add('verify', settings.verify && servers.size > 0, () => this.#verify())
     return results
   }

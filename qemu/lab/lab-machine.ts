@@ -20,6 +20,13 @@ import { LabWorkload } from './workload.js'
 const WORKLOAD_MAX_MS = 24 * 3_600_000
 const LAST_WORDS_MS = 1000
 const ANSWER_TIMEOUT_MS = 10_000
+const LIMIT = { timeoutMs: ANSWER_TIMEOUT_MS }
+
+interface RunState {
+  readonly running: boolean
+  /** `paused`, `io-error`, ... */
+  readonly status: string
+}
 
 export class LabMachine {
   readonly name: string
@@ -36,6 +43,8 @@ export class LabMachine {
   #port: ReportPort | undefined
   /** Why nothing can be asked of the guest any more. */
   #asleep: string | undefined
+  /** By SIGSTOP: QEMU does not answer. */
+  #stopped = false
 
   /** @param drives asked at each start */
   constructor(
@@ -114,11 +123,26 @@ export class LabMachine {
 
   /**
    * What cannot be looked at in its guest is told at once, and not after many time limits.
-   * @throws LabError when it does not run, does not answer, or a write of a workload hangs
+   * @throws LabError when it does not run, is paused, does not answer, or a write of a workload hangs
    */
   async awake(): Promise<void> {
+    const pause = this.#asleep === undefined ? await this.#pause() : undefined
+    if (pause !== undefined) throw new LabError(pause)
     if (this.#asleep === undefined) await this.#ask()
     if (this.#asleep !== undefined) throw new LabError(this.#asleep)
+  }
+
+  /** Why its guest stands still, if it does. It may go on later. */
+  async #pause(): Promise<string | undefined> {
+    if (!this.running) return undefined
+    if (this.#stopped) return `the machine '${this.name}' was stopped by a step, and no step has let it go on`
+    try {
+      const { running, status } = (await this.machine.qmp.execute('query-status', {}, LIMIT)) as RunState
+      return running ? undefined : `the machine '${this.name}' is paused (${status})`
+    } catch (error) {
+      this.#asleep = `the machine '${this.name}' does not answer: ${messageOf(error)}`
+      return undefined
+    }
   }
 
   async #ask(): Promise<void> {
@@ -196,9 +220,16 @@ export class LabMachine {
     await this.#gone('the machine was ended')
   }
 
+  /** The end of it: in good order if it can. */
+  async end(): Promise<void> {
+    if (this.#stopped) await this.kill()
+    else await this.quit().catch(() => this.kill())
+  }
+
   /** SIGSTOP or SIGCONT to QEMU. */
   async signal(signal: 'SIGSTOP' | 'SIGCONT'): Promise<void> {
     await this.machine.process.kill(signal)
+    this.#stopped = signal === 'SIGSTOP'
   }
 
   killNow(): void {
@@ -223,6 +254,7 @@ export class LabMachine {
     this.#guest?.close()
     this.#port?.close()
     this.#guest = undefined
+    this.#stopped = false
     for (const workload of this.workloads.values()) workload.ended(this.#timeline.now(), why)
     await Promise.all(this.#scripts.values())
   }

@@ -281,12 +281,12 @@ export class Lab {
 
   /** SIGKILL to a server (or its worker), a machine, or the storage daemon of a disk. */
   async kill(input: KillInput): Promise<void> {
-    const { what, part, whileWriting } = readInput('kill', kill, input)
+    const { what, ...how } = readInput('kill', kill, input)
     await this.#acting(async () => {
       const it = this.#parts.process(what)
-      const requests = it instanceof LabServer ? await it.kill(part, whileWriting) : undefined
+      const busy = it instanceof LabServer ? await it.kill(how) : undefined
       if (!(it instanceof LabServer)) await it.kill()
-      this.timeline.mark('kill', `${what}: SIGKILL${requests === undefined ? '' : `, requests in flight: ${requests}`}`)
+      this.timeline.mark('kill', `${what}: SIGKILL${busy === undefined ? '' : `, ${busy}`}`)
     })
   }
 

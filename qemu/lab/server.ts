@@ -7,7 +7,9 @@ import { mkdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
+import { isNbdUri } from '../../src/nbd/uri.js'
 import { QmpClient } from '../../src/qmp/index.js'
+import { processState } from '../../src/util/process-state.js'
 import { KiB } from '../../src/util/units.js'
 import type { Exit } from '../process.js'
 import { findProgram } from '../program.js'
@@ -15,6 +17,7 @@ import { RemapServer } from '../remap-server.js'
 import type { Series } from '../report/record.js'
 import { ServerSampler } from '../report/server-sampler.js'
 import type { ServerSettings } from '../scenario/format.js'
+import type { Kill } from '../scenario/format-steps.js'
 import { LabError } from './error.js'
 import { followAgain, type EventLog } from './events.js'
 import type { Timeline } from './timeline.js'
@@ -30,6 +33,10 @@ export interface ServerCommandLine {
 interface Status {
   readonly pid: number
   readonly clients: readonly { readonly 'requests-in-flight': number }[]
+}
+
+interface Statistics {
+  readonly writes: number
 }
 
 const STOP_TIMEOUT_MS = 15_000
@@ -147,14 +154,15 @@ export class LabServer {
   /**
    * SIGKILL.
    * @param part `worker`: a supervisor starts the next one; `all`: as in a power cut
-   * @returns the requests in flight, when asked to wait for some
+   * @returns what it was at, when asked to wait until it is written to, in words
+   * @throws LabError when nobody writes
    */
-  async kill(part: 'worker' | 'all' = 'all', whileWriting = false): Promise<number | undefined> {
+  async kill({ part = 'all', whileWriting = false, within = 0 }: Partial<Kill> = {}): Promise<string | undefined> {
     const server = this.#running
-    const { pid, requests } = whileWriting ? await this.#whileWriting() : { pid: undefined, requests: undefined }
+    const busy = whileWriting ? await this.#whileWriting(within) : undefined
     if (part === 'all') await server.killAll()
-    else process.kill(pid ?? (await this.workerPid()), 'SIGKILL')
-    return requests
+    else process.kill(busy?.pid ?? (await this.workerPid()), 'SIGKILL')
+    return busy?.at
   }
 
   /**
@@ -188,9 +196,11 @@ export class LabServer {
     this.#hanging = undefined
   }
 
-  /** An orderly stop. @throws LabError when it does not end with exit code 0 */
+  /** An orderly stop. @throws LabError when it does not end with exit code 0, at once for one that was stopped by SIGSTOP */
   async quit(): Promise<void> {
     const server = this.#running
+    if (this.#hanging !== undefined && processState(this.#hanging) !== undefined)
+      throw new LabError(`the server '${this.name}' was stopped by a step, and no step has let it go on`)
     const exit = await Promise.race([server.stop(), pause(STOP_TIMEOUT_MS, undefined, { ref: false })])
     this.#following?.abort()
     if (exit === undefined)
@@ -214,18 +224,28 @@ export class LabServer {
     return this.#server?.process.story() ?? ''
   }
 
-  /** Asks until it has requests in flight. */
-  async #whileWriting(): Promise<{ pid: number; requests: number }> {
+  /**
+   * Asks until it has requests in flight. A file is written to before the next question can be answered, so there it is enough
+   * that it was written to since the last one.
+   */
+  async #whileWriting(withinMs: number): Promise<{ pid: number; at: string }> {
+    const isFile = !isNbdUri(this.#commandLine().main)
     const client = await QmpClient.connect(this.controlPath)
+    const lateMs = performance.now() + withinMs
     try {
-      for (;;) {
+      for (let before = Infinity; performance.now() < lateMs;) {
         const { pid, clients } = (await client.execute('query-status')) as Status
         const requests = clients.reduce((sum, it) => sum + it['requests-in-flight'], 0)
-        if (requests > 0) return { pid, requests }
+        if (requests > 0) return { pid, at: `requests in flight: ${requests}` }
+        if (!isFile) continue
+        const { writes } = (await client.execute('query-stats')) as Statistics
+        if (writes > before) return { pid, at: 'amid writes' }
+        before = writes
       }
     } finally {
       await client.close()
     }
+    throw new LabError(`nobody has written to the server '${this.name}' within ${withinMs} ms`)
   }
 }
 

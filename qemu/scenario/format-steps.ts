@@ -62,7 +62,11 @@ export const kill = described(
         'Of a supervised server: the worker, which is started again, or all of it.',
         byDefault(choice('worker', 'all'), 'all'),
       ),
-      whileWriting: described('Wait until the server has requests in flight.', byDefault(flag, false)),
+      whileWriting: described(
+        'Of a server: wait until it is written to. With `via: storage-daemon` requests are in flight then; a plain file is written to too fast for that.',
+        byDefault(flag, false),
+      ),
+      within: described('How long to wait for that.', byDefault(duration, 60_000)),
     }),
     name,
     (what) => ({ what }),
@@ -217,6 +221,7 @@ function stepSchema(): JsonSchema {
 
 export type Workload = OutOf<typeof workload>
 export type WorkloadInput = InOf<typeof workload>
+export type Kill = OutOf<typeof kill>
 export type KillInput = InOf<typeof kill>
 export type MemoryLimit = OutOf<typeof limitMemory>
 export type Damage = OutOf<typeof damage>

@@ -97,6 +97,8 @@ export class Rehearsal {
   #processes(step: StepOf<'kill' | 'stop' | 'cont' | 'quit' | 'start' | 'powerCut'>): void {
     const targets = step.verb === 'kill' ? step.value.what : step.value
     for (const target of [targets].flat()) this.#process(target, step, [])
+    if (step.verb === 'kill' && step.value.whileWriting && !Object.hasOwn(this.#cast.servers, step.value.what))
+      this.#problem(step, ['while-writing'], `goes with servers, and '${step.value.what}' is none`)
     if (step.verb === 'stop') this.#stopped.add(step.value)
     if (step.verb === 'cont' && !this.#stopped.delete(step.value))
       this.#problem(step, [], `lets '${step.value}' go on, which was not stopped by a step before`)

@@ -45,8 +45,19 @@ void t.test('QEMU that hangs ends the run by the time limit of the step', async 
   const record = await run(scenario('  - stop: guest\n  - guest: { run: sync, within: 1s }\n'))
   t.equal(record.outcome, 'failed')
   t.match(record.error, /^my\.yaml:6:5: step 'guest': the guest's command did not end within 1000 ms: sync/)
-  t.ok(record.checks.some(({ detail = '' }) => detail.includes("the guest of machine 'guest' does not answer")))
+  t.ok(record.checks.some(({ detail = '' }) => detail.includes("the machine 'guest' was stopped by a step")))
   t.match(record.checks.at(-1), { name: 'no process is left', ok: true })
+})
+
+void t.test('in a machine that is paused nothing can be looked at, and that is told at once', async (t) => {
+  const record = await run(scenario('  - qmp: { to: guest, execute: stop }\n  - guest: { run: sync, within: 1s }\n'))
+  t.equal(record.outcome, 'failed')
+  const paused = "the machine 'guest' is paused (paused)"
+  t.same(
+    record.checks.filter(({ detail }) => detail === paused).map(({ ok }) => ok),
+    [false, false],
+    'the log of the kernel, and the file systems',
+  )
 })
 
 void t.test('Ctrl-C while the guest boots leaves nothing behind', async (t) => {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import t from 'tap'
 import { ExpectationError, lab, LabError } from '../../../qemu/index.js'
 import { processesIn } from '../../../qemu/scenario/run.js'
+import { NbdClient } from '../../../src/nbd/client.js'
 
 // Each starts programs of its own, on a machine that may be busy.
 t.setTimeout(240_000)
@@ -55,6 +56,33 @@ void t.test('a worker that is killed is followed by another one; a hung one goes
   await stage.start('server')
   await stage.quit('server')
   await stage.check()
+})
+
+void t.test(
+  'a server is killed while it is written to, also on a plain file; that nobody writes is told',
+  async (t) => {
+    await using stage = await lab({ ...stageOf, disks: { main: { size: '32M' }, spare: { size: '24M' } } })
+    await t.rejects(
+      stage.kill({ what: 'server', part: 'worker', whileWriting: true, within: '200ms' }),
+      new LabError("nobody has written to the server 'server' within 200 ms"),
+    )
+    const before = await stage.server.workerPid()
+    const client = await NbdClient.connect(stage.server.uri)
+    const lost = t.rejects(async () => {
+      for (;;) await client.write(0, [Buffer.alloc(4096, 1)])
+    }, 'the server dies under it')
+    await stage.kill({ what: 'server', part: 'worker', whileWriting: true })
+    await lost
+    t.match(stage.timeline.marks.at(-1), { text: 'server: SIGKILL, amid writes' })
+    await stage.until({ qmp: { execute: 'query-status', expect: { pid: { not: before } } }, within: '60s' })
+  },
+)
+
+void t.test('a server that hangs is not waited for at the end', async (t) => {
+  await using stage = await lab(stageOf)
+  await stage.stop('server')
+  const [check] = await stage.checks()
+  t.match(check, { ok: false, detail: "the server 'server' was stopped by a step, and no step has let it go on" })
 })
 
 void t.test('a fault that is put while the storage daemon is dead holds from its next start on', async (t) => {

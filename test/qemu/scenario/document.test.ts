@@ -145,6 +145,12 @@ void t.test('orders that are impossible, and names that nobody has', (t) => {
     steps('workload: { name: w, kind: blocks, at: 3 }'),
     /begins at sector 3, which is not a multiple of its size/,
   )
+  refuses(
+    t,
+    'while-writing',
+    steps('kill: { what: guest, while-writing: true }'),
+    /^my\.yaml:7:\d+: .*goes with servers, and 'guest' is none/,
+  )
   refuses(t, 'constructor', steps('kill: constructor'), /no such server/)
   refuses(
     t,
