@@ -11,6 +11,8 @@ export interface LoadResult {
   readonly bytesPerSecond: number
   /** From sending a request to its reply; 99 of 100 took no longer. */
   readonly p99Us: number
+  /** Of fio itself, user and system time. */
+  readonly clientCpuUsPerRequest: number
 }
 
 export interface LoadOptions {
@@ -33,8 +35,18 @@ interface FioMixed {
   readonly clat_ns: { readonly percentile: Readonly<Record<string, number>> }
 }
 
+interface FioJob {
+  readonly error: number
+  readonly mixed: FioMixed
+  /** Milliseconds, of all threads together. */
+  readonly job_runtime: number
+  /** Percent of that. */
+  readonly usr_cpu: number
+  readonly sys_cpu: number
+}
+
 interface FioOutput {
-  readonly jobs: readonly { readonly error: number; readonly mixed: FioMixed }[]
+  readonly jobs: readonly FioJob[]
 }
 
 /** @throws LaunchError when fio fails or does not end, with all that it said */
@@ -46,7 +58,14 @@ export async function runFio(options: LoadOptions): Promise<LoadResult> {
   if (job?.error !== 0) throw fio.error(`fio reports error ${job?.error ?? '(no job)'}`)
   const { total_ios: requests, iops, bw_bytes: bytesPerSecond, clat_ns: latency } = job.mixed
   if (requests === 0) throw fio.error('fio: no request was answered')
-  return { requests, requestsPerSecond: iops, bytesPerSecond, p99Us: (latency.percentile['99.000000'] ?? 0) / 1000 }
+  const cpuSeconds = ((job.usr_cpu + job.sys_cpu) / 100) * (job.job_runtime / 1000)
+  return {
+    requests,
+    requestsPerSecond: iops,
+    bytesPerSecond,
+    p99Us: (latency.percentile['99.000000'] ?? 0) / 1000,
+    clientCpuUsPerRequest: (cpuSeconds * 1e6) / requests,
+  }
 }
 
 function fioArgs({ load, uri, seconds, seed }: LoadOptions, output: string): string[] {

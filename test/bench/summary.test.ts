@@ -28,6 +28,7 @@ const samples = (...speeds: number[]): Sample[] =>
     bytesPerSecond: requestsPerSecond * 4096,
     p99Us: 100,
     cpuUsPerRequest: 5,
+    clientCpuUsPerRequest: 4,
   }))
 
 void t.test('the median lies in the middle, or between the two that do', (t) => {

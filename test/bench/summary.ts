@@ -14,6 +14,7 @@ export interface ServerSummary {
   readonly bytesPerSecond: Range
   readonly p99Us: Range
   readonly cpuUsPerRequest: Range
+  readonly clientCpuUsPerRequest: Range
   /** In the order of the rounds. */
   readonly samples: readonly Sample[]
 }
@@ -119,6 +120,7 @@ function summarizeServer({ server, samples }: ServerSamples): ServerSummary {
     bytesPerSecond: range('bytesPerSecond'),
     p99Us: range('p99Us'),
     cpuUsPerRequest: range('cpuUsPerRequest'),
+    clientCpuUsPerRequest: range('clientCpuUsPerRequest'),
     samples,
   }
 }

@@ -11,6 +11,7 @@ const HEAD: Row = [
   'MB/s',
   'p99 us',
   'CPU us/req',
+  'client',
   'result',
   'goal',
   'met',
@@ -51,17 +52,25 @@ function rowsOf(job: JobSummary): Row[] {
   const [ours, ...peers] = job.servers
   const control = job.control === null ? '-' : `${job.control.p99Ms.toFixed(1)} ms${job.control.met ? '' : ' !'}`
   const verdict = [formatValue(job), formatGoal(job), formatVerdict(job), control]
-  const first = ours === undefined ? ['nbd-remap', '', '', '', '', ''] : cellsOf(ours)
+  const first = ours === undefined ? ['nbd-remap', '', '', '', '', '', ''] : cellsOf(ours)
   return [[job.title, ...first, ...verdict], ...peers.map((peer) => ['', ...cellsOf(peer)])]
 }
 
-const cellsOf = ({ server, requestsPerSecond, bytesPerSecond, p99Us, cpuUsPerRequest }: ServerSummary): Row => [
+const cellsOf = ({
+  server,
+  requestsPerSecond,
+  bytesPerSecond,
+  p99Us,
+  cpuUsPerRequest,
+  clientCpuUsPerRequest,
+}: ServerSummary): Row => [
   server,
   thousands(requestsPerSecond.median),
   formatSpread(requestsPerSecond),
   (bytesPerSecond.median / 1e6).toFixed(0),
   thousands(p99Us.median),
   cpuUsPerRequest.median.toFixed(1),
+  clientCpuUsPerRequest.median.toFixed(1),
 ]
 
 const formatSpread = ({ min, max }: Range): string => `(${thousands(min)} - ${thousands(max)})`
