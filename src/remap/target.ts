@@ -194,7 +194,10 @@ export class RemapTarget implements Device {
     return false
   }
 
-  /** Of main alone. */
+  /**
+   * From main alone: a block there never holds what belongs to another one. A spare block may, as soon as it is free again, and
+   * what a pipe has given to a socket is the page itself, which the client may not have taken yet.
+   */
   readToPipe(offset: number, length: number, pipe: Pipe): boolean {
     assertInside(this, offset, length)
     if (this.#isFenced || !this.#isOnMain(offset, length, 'shared')) return false
@@ -211,17 +214,17 @@ export class RemapTarget implements Device {
     return false
   }
 
-  /** To main alone. */
   writeFromPipe(offset: number, length: number, pipe: Pipe): number {
     assertInside(this, offset, length)
     if (this.#mayNotWrite || this.placement.inDoubt.size > 0) return 0
-    if (!this.#isOnMain(offset, length, 'exclusive')) return 0
+    const place = this.#isOnMain(offset, length, 'exclusive') ? MAIN : this.#plainPlace(offset, length, 'exclusive')
+    if (place === undefined) return 0
     const { statistics } = this
     statistics.writes++
     statistics.bytesWritten += length
     lap.ms = 0
-    const written = this.main.writeFromPipe?.(offset, length, pipe) ?? 0
-    if (written === length) this.#latencies.write.record(lap.ms)
+    const written = this.#placeWriteFromPipe(place, offset, length, pipe)
+    if (this.#countedNow(place, written === length)) this.#latencies.write.record(lap.ms)
     else statistics.writes--
     statistics.bytesWritten -= length - written
     return written
@@ -436,6 +439,12 @@ export class RemapTarget implements Device {
     if (place === MAIN) return this.main.writeNow?.(offset, from, start, length) ?? false
     const member = this.pool.memberOf(place)
     return member.writeNow(member.dataOffset(place) + (offset % this.pool.blockSize), from, start, length)
+  }
+
+  #placeWriteFromPipe(place: SlotNumber | typeof MAIN, offset: number, length: number, pipe: Pipe): number {
+    if (place === MAIN) return this.main.writeFromPipe?.(offset, length, pipe) ?? 0
+    const member = this.pool.memberOf(place)
+    return member.writeFromPipe(member.dataOffset(place) + (offset % this.pool.blockSize), length, pipe)
   }
 
   #readSpare(slot: SlotNumber, offset: number, into: Buffer): Completion {

@@ -37,6 +37,7 @@ import { newOwner } from './ownership.js'
 import { SlotRecords } from './slot-records.js'
 import type { SlotUpdate } from './slots.js'
 import { Spare, type BelievedHeader } from './spare.js'
+import type { Pipe } from '../util/pipe.js'
 
 /** Spares that were removed and are remembered. */
 const REMOVED_MAX = 4
@@ -123,6 +124,11 @@ export class Member {
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     this.#isDirty = true
     return this.spare.device.writeNow?.(offset, from, start, length) ?? false
+  }
+
+  writeFromPipe(offset: number, length: number, pipe: Pipe): number {
+    this.#isDirty = true
+    return this.spare.device.writeFromPipe?.(offset, length, pipe) ?? 0
   }
 
   /**

@@ -1,4 +1,5 @@
 /** Bytes between files and sockets through a pipe: what comes out is what went in, and what does not fit is told. */
+import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { closeSync, fsyncSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
@@ -142,5 +143,27 @@ void t.test('a pipe that is closed leaves no descriptor open', (t) => {
   t.equal(count(), before + 4)
   for (const pipe of pipes) pipe?.close()
   t.equal(count(), before)
+  t.end()
+})
+
+void t.test('where koffi cannot be loaded there are no pipes, and nothing fails', (t) => {
+  const hook = join(t.testdir({}), 'hook.cjs')
+  writeFileSync(
+    hook,
+    `const Module = require('node:module')
+const load = Module._load
+Module._load = (name, ...rest) => {
+  if (name === 'koffi') throw new Error('no binary for this machine')
+  return load(name, ...rest)
+}`,
+  )
+  const module = new URL('../../src/util/pipe.js', import.meta.url).href
+  const script = `import { canSplice, Pipe, receiveNow, setSendBuffer } from '${module}'
+setSendBuffer(0, 1000)
+console.log(canSplice(), Pipe.open(), receiveNow(0, new Uint8Array(1)))`
+  const { stdout, stderr } = spawnSync(process.execPath, ['--require', hook, '--input-type=module', '--eval', script], {
+    encoding: 'utf8',
+  })
+  t.equal(stdout, 'false undefined 0\n', stderr)
   t.end()
 })
