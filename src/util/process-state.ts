@@ -2,13 +2,16 @@
  * What the kernel tells of another process: whether it lives, and what its main thread does. A number is given to another
  * process some day, so a process is known by its number and the moment of its start.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 
 export interface ProcessState {
   readonly pid: number
   /** In ticks since the machine was booted. */
   readonly started: number
-  /** The main thread: `R` runs or could run, `S` sleeps, `D` waits without being interruptible, `T` stopped, `t` traced, `Z` ended. */
+  /**
+   * The main thread: `R` runs or could run, `S` sleeps, `D` waits without being interruptible, `T` stopped, `t` traced, `Z` ended,
+   * while others of the process have not.
+   */
   readonly state: string
   /** How long its threads together have run, in steps of 10 ms. */
   readonly ranMs: number
@@ -18,15 +21,17 @@ export interface ProcessState {
   readonly isInDiskCall: boolean
 }
 
-/** @returns undefined when there is no such process, and for one that has ended and was not waited for */
+/**
+ * Never waits for a disk, whatever the other process does.
+ * @returns undefined when there is no such process, and for one that has ended and was not waited for
+ */
 export function processState(pid: number): ProcessState | undefined {
   const folder = `/proc/${pid}`
   try {
-    // "PID (NAME) STATE ...": a name may contain anything.
-    const stat = readFileSync(`${folder}/stat`, 'latin1')
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const fields = fieldsOf(pid)
     const [state = ''] = fields
-    if (state === 'Z' || state === 'X') return undefined
+    // One that was killed has its files, and their locks, until the last of its threads has ended.
+    if ((state === 'Z' || state === 'X') && Number(fields[THREADS]) <= 1) return undefined
     const ranMs = (Number(fields[USER_TIME]) + Number(fields[SYSTEM_TIME])) * TICK_MS
     const queuedMs = readdirSync(`${folder}/task`).reduce((sum, id) => sum + queuedOf(folder, id), 0)
     return { pid, started: Number(fields[STARTED]), state, ranMs, queuedMs, isInDiskCall: isInDiskCall(folder) }
@@ -35,13 +40,23 @@ export function processState(pid: number): ProcessState | undefined {
   }
 }
 
+/** The main thread of this process runs, or could if there were a processor for it. */
+export const isMainThreadBusy = (): boolean => fieldsOf(process.pid)[0] === 'R'
+
+/** Of "PID (NAME) STATE ...", the state and what follows: a name may contain anything. */
+function fieldsOf(pid: number): string[] {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+}
+
 /** Whether the process that was seen then is still there. */
 export const isSameProcess = ({ pid, started }: Pick<ProcessState, 'pid' | 'started'>): boolean =>
   processState(pid)?.started === started
 
-/** Fields 14, 15 and 22 of proc(5), of those after the name. */
+/** Fields 14, 15, 20 and 22 of proc(5), of those after the name. */
 const USER_TIME = 11
 const SYSTEM_TIME = 12
+const THREADS = 17
 const STARTED = 19
 /** On every machine that Linux runs on. */
 const TICK_MS = 10
@@ -69,9 +84,16 @@ function isInDiskCall(folder: string): boolean {
     const [number, fd] = readFileSync(`${folder}/syscall`, 'latin1').split(' ')
     if (number === 'running' || number === '-1' || fd === undefined) return false
     if (AT_FDCWD.test(fd)) return true
-    const file = statSync(`${folder}/fd/${Number(fd)}`)
-    return file.isFile() || file.isBlockDevice()
+    return isDisk(`${folder}/fd/${Number(fd)}`)
   } catch {
     return false
   }
+}
+
+/** To ask a file what it is would ask the disk below it, which may hang; its name, and a device file, are in memory. */
+function isDisk(descriptor: string): boolean {
+  // What is no file is "socket:[NUMBER]" and the like.
+  const name = readlinkSync(descriptor)
+  if (!name.startsWith('/')) return false
+  return !name.startsWith('/dev/') || statSync(descriptor).isBlockDevice()
 }

@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync, writeFileSync } from 'node:fs'
+import { open, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { isSameProcess, processState } from '../../src/util/process-state.js'
@@ -45,6 +47,21 @@ void t.test('one that calculates runs, and its time grows', async (t) => {
   t.equal(processState(pid)?.state, 'R')
 })
 
+const MAIN_THREAD_ENDS = `
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+`
+
+void t.test('one whose main thread has ended before the others is there until they have', async (t) => {
+  const { pid, end } = start(t, '/usr/bin/python3', '-c', MAIN_THREAD_ENDS)
+  await until(pid, 'Z')
+  const before = processState(pid)
+  t.ok(before && isSameProcess(before))
+  await end()
+  t.equal(processState(pid), undefined)
+})
+
 void t.test('one that waits for a file is seen to do so', needsFuse(), async (t) => {
   const fuse = await FuseFile.start(t, join(newFolder(t), 'mnt'))
   await fuse.process.kill('SIGSTOP')
@@ -55,5 +72,28 @@ void t.test('one that waits for a file is seen to do so', needsFuse(), async (t)
   }
   while (!waits()) await new Promise((resolve) => setTimeout(resolve, 5))
   t.ok(processState(pid), 'and it lives')
+  await fuse.process.kill('SIGCONT')
+})
+
+void t.test('to look at one that waits for a file is not to wait, too', needsFuse(), async (t) => {
+  const folder = newFolder(t)
+  const fuse = await FuseFile.start(t, join(folder, 'mnt'))
+  const [opened, go] = ['opened', 'go'].map((name) => join(folder, name)) as [string, string]
+  const wait = `until [ -e ${go} ]; do sleep 0.01; done`
+  const { pid } = start(
+    t,
+    'sh',
+    '-c',
+    `exec < ${fuse.path}; > ${opened}; ${wait}; exec dd of=/dev/null bs=4096 count=1`,
+  )
+  while (!existsSync(opened)) await new Promise((resolve) => setTimeout(resolve, 5))
+  // The kernel believes nothing that it knows of the file any more.
+  const file = await open(fuse.path, 'r+')
+  await file.write(Buffer.alloc(512))
+  await file.close()
+  await fuse.process.kill('SIGSTOP')
+  writeFileSync(go, '')
+  while (processState(pid)?.isInDiskCall !== true) await new Promise((resolve) => setTimeout(resolve, 5))
+  t.match(await readFile(`/proc/${pid}/comm`, 'utf8'), 'dd')
   await fuse.process.kill('SIGCONT')
 })
