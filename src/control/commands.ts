@@ -21,7 +21,7 @@ import { statisticsCommands } from './statistics-commands.js'
 /** What the commands act on. */
 export type ControlSubject = Pick<
   DataPlane,
-  'isOpen' | 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'ask' | 'log'
+  'isOpen' | 'facts' | 'statistics' | 'clients' | 'spares' | 'state' | 'answersAtOnce' | 'ask' | 'log'
 >
 
 const DISK = {

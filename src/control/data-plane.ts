@@ -7,6 +7,7 @@
 import { QmpReplyError } from '../qmp/error.js'
 import type { JsonObject } from '../qmp/message.js'
 import { openStatistics, type Statistics } from '../remap/statistics.js'
+import { isMainThreadBusy } from '../util/process-state.js'
 import {
   claimQuestion,
   GIVEN_UP,
@@ -27,7 +28,16 @@ const HELLO_DEADLINE_MS = 50
 /** A data plane that says nothing for this long, although it was asked, hangs. A machine that is only busy takes less. */
 const SILENCE_MAX_MS = 5000
 
+/** An answer that was sent before we looked has come by then. */
+const ON_ITS_WAY_MS = 1
+
 export type DataPlaneState = 'running' | 'stalled'
+
+export interface DataPlaneOptions {
+  readonly silenceMaxMs?: number
+  /** Whether it uses a processor or waits for one, and not for a disk. The data plane is the main thread. */
+  readonly isBusy?: () => boolean
+}
 
 export class DataPlane {
   /** What the data plane has logged, and its events. */
@@ -44,6 +54,7 @@ export class DataPlane {
   #lastId = 0
   #lastHeardMs = -Infinity
   readonly #silenceMaxMs: number
+  readonly #isBusy: () => boolean
   /** The `hello` that is not answered yet, and when it was said. */
   #hello: { readonly saidMs: number; readonly answered: Promise<unknown> } | undefined
 
@@ -51,9 +62,10 @@ export class DataPlane {
   constructor(
     send: (question: Question) => void,
     emit: (event: string, data: JsonObject) => void,
-    silenceMaxMs = SILENCE_MAX_MS,
+    { silenceMaxMs = SILENCE_MAX_MS, isBusy = isMainThreadBusy }: DataPlaneOptions = {},
   ) {
     this.#silenceMaxMs = silenceMaxMs
+    this.#isBusy = isBusy
     this.#send = send
     this.#emit = emit
     this.#factsKnown = new Promise((resolve) => {
@@ -121,10 +133,21 @@ export class DataPlane {
     }
   }
 
-  /** Says hello, unless a hello is unanswered already, and waits for a moment. */
-  async state(): Promise<DataPlaneState> {
+  /** Says hello, unless a hello is unanswered already. @returns whether it is answered within a moment */
+  answersAtOnce(): Promise<boolean> {
     const { saidMs, answered } = (this.#hello ??= this.#sayHello())
-    return (await isInTime(answered, HELLO_DEADLINE_MS - (performance.now() - saidMs))) ? 'running' : 'stalled'
+    return isInTime(answered, HELLO_DEADLINE_MS - (performance.now() - saidMs))
+  }
+
+  /** Whether a disk hangs. A thread that is only busy is waited for, so that clients and spares are as they are now. */
+  async state(): Promise<DataPlaneState> {
+    if (await this.answersAtOnce()) return 'running'
+    while (this.#isBusy() && !this.hangs) if (await this.#answersWithin(HELLO_DEADLINE_MS)) return 'running'
+    return (await this.#answersWithin(ON_ITS_WAY_MS)) ? 'running' : 'stalled'
+  }
+
+  #answersWithin(ms: number): Promise<boolean> {
+    return isInTime(this.#hello?.answered ?? Promise.resolve(), ms)
   }
 
   #sayHello(): { saidMs: number; answered: Promise<unknown> } {

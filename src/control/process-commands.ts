@@ -36,7 +36,7 @@ export const thisMachine = (): string =>
   `${readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()} ${readlinkSync('/proc/self/ns/pid')}`
 
 export const processCommands = (
-  subject: Pick<DataPlane, 'isOpen' | 'facts' | 'state'>,
+  subject: Pick<DataPlane, 'isOpen' | 'facts' | 'answersAtOnce'>,
   supervisorPid: number | undefined,
 ): Record<string, Command> => ({
   'query-process': command({
@@ -46,7 +46,7 @@ export const processCommands = (
       pid: process.pid,
       ...(supervisorPid !== undefined && { 'supervisor-pid': supervisorPid }),
       machine: thisMachine(),
-      'data-plane': subject.isOpen ? await subject.state() : 'starting',
+      'data-plane': !subject.isOpen ? 'starting' : (await subject.answersAtOnce()) ? 'running' : 'stalled',
       ...(subject.isOpen && { main: (await subject.facts).main.location }),
     }),
   }),
