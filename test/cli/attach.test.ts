@@ -1,5 +1,5 @@
 /** Without a kernel driver: what nbd-client is called with, and what is said where something is missing. */
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { cli, newFolder, newPair, PROGRAM, Serve } from '../support/cli.js'
@@ -20,6 +20,12 @@ function stubClient(t: Test, exitCode = 0): () => string {
   return () => readFileSync(record, 'utf8').trim()
 }
 
+/** A container need not have one. */
+const someBlockDevice = (): string | undefined =>
+  readdirSync('/dev')
+    .map((name) => join('/dev', name))
+    .find((path) => statSync(path, { throwIfNoEntry: false })?.isBlockDevice())
+
 void t.test('nbd-client is told socket, device and export', async (t) => {
   const server = await Serve.start(t, newPair(t), ['--create', '--name', 'my disk'])
   for (const [args, expected] of [
@@ -35,8 +41,14 @@ void t.test('nbd-client is told socket, device and export', async (t) => {
   }
   await t.test('detach', async (t) => {
     const given = stubClient(t)
-    t.match(await cli(t, 'detach', '/dev/null'), { code: 0, stdout: '', stderr: '' })
-    t.equal(given(), '-d /dev/null')
+    t.match(await cli(t, 'detach', '/dev/null'), {
+      code: 2,
+      stderr: /null is no block device: give what nbd-remap attach/,
+    })
+    const device = someBlockDevice()
+    if (device === undefined) return
+    t.match(await cli(t, 'detach', device), { code: 0, stdout: '', stderr: '' })
+    t.equal(given(), `-d ${device}`)
   })
 })
 
