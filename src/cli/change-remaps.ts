@@ -40,18 +40,22 @@ function parseStatuses(text: string): string {
   return text
 }
 
-export const addCommand = (): Command =>
-  new Command('add')
-    .description('Remap ranges of a running server, with their content: all of them or none.')
-    .argument('[main-sector]', 'the first sector, of 512 bytes', parseSector)
-    .argument('[spare-sector]', 'its place on the spare, auto, or lost: the content is lost', parsePlace)
-    .argument('[sectors]', 'how many', parseLength)
+/** Ranges can stand in a list instead of on the command line. */
+const addListOptions = (command: Command): Command =>
+  command
     .addOption(controlOption())
     .addOption(jsonOption())
     .addOption(fromOption())
     .addOption(listFormatOption('of the list; guessed if absent'))
     .addOption(unitOption())
     .addOption(statusesOption())
+
+export const addCommand = (): Command =>
+  addListOptions(new Command('add'))
+    .description('Remap ranges of a running server, with their content: all of them or none.')
+    .argument('[main-sector]', 'the first sector, of 512 bytes', parseSector)
+    .argument('[spare-sector]', 'its place on the spare, auto, or lost: the content is lost', parsePlace)
+    .argument('[sectors]', 'how many', parseLength)
     .option('--lost', 'the content of the listed blocks is lost: do not read them, answer EIO until they are written')
     .option('--no-copy', 'do not copy the content: the blocks read as whatever the spare holds')
     .option('--skip-remapped', 'leave out what is remapped already, instead of refusing it all')
@@ -70,16 +74,10 @@ Example:
     .action(add)
 
 export const removeCommand = (): Command =>
-  new Command('remove')
+  addListOptions(new Command('remove'))
     .description('Move ranges of a running server back to the main disk, if it takes them: all of them or none.')
     .argument('[main-sector]', 'the first sector, of 512 bytes', parseSector)
     .argument('[sectors]', 'how many', parseLength)
-    .addOption(controlOption())
-    .addOption(jsonOption())
-    .addOption(fromOption())
-    .addOption(listFormatOption('of the list; guessed if absent'))
-    .addOption(unitOption())
-    .addOption(statusesOption())
     .addHelpText(
       'after',
       `

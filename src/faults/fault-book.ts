@@ -1,7 +1,8 @@
 /** `FaultBook`: the rules in force on one disk, in the order in which they are asked. Every strike is noted, and has a number. */
+import type { FaultNote } from './fault-log.js'
 import type { FaultAction, LiveRule } from './live-rule.js'
 import { effectOf } from './parse.js'
-import type { FaultEffect, FaultErrno, FaultOperation } from './vocabulary.js'
+import type { FaultOperation } from './vocabulary.js'
 
 export interface Strike {
   readonly rule: LiveRule
@@ -10,16 +11,8 @@ export interface Strike {
   readonly number: number
 }
 
-export interface StrikeNote {
-  readonly rule: string
-  readonly operation: FaultOperation
-  readonly offset: number
-  readonly length: number
-  readonly effect: FaultEffect
-  readonly error?: FaultErrno
-  readonly 'delay-ms'?: number
-  readonly detail?: string
-}
+/** What a disk says of a strike; the log knows which disk it is. */
+export type StrikeNote = Omit<FaultNote, 'disk' | 'name'>
 
 /** After these nothing is left of the request for further rules. */
 const LAST: ReadonlySet<FaultAction['kind']> = new Set(['error', 'gone', 'tear', 'lie'])
