@@ -21,7 +21,10 @@ export const formatCommand = (): Command =>
     .action(format)
 
 async function format(options: FormatCommandOptions): Promise<void> {
-  const { closeDisks, formatPair, openDisks } = await import('../remap/pair.js')
+  const [{ closeDisks, openDisks }, { formatPair }] = await Promise.all([
+    import('../remap/pair-disks.js'),
+    import('../remap/pair.js'),
+  ])
   const log = stderrLog()
   const { main, spare: spares } = options
   const opening = { mainReadOnly: true, mainBesideQemu: true, spareReadOnly: false }

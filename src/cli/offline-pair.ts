@@ -1,5 +1,6 @@
 /** A pair that a command opens for itself, while nobody serves it. */
-import type { Pair, PairLocations } from '../remap/pair.js'
+import type { PairLocations } from '../remap/pair-disks.js'
+import type { Pair } from '../remap/pair.js'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
 import type { Log } from '../util/log.js'
 
@@ -12,7 +13,10 @@ export async function withOfflinePair<T>(
   log: Log,
   work: (pair: Pair, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  const { closeDisks, openDisks, Pair } = await import('../remap/pair.js')
+  const [{ closeDisks, openDisks }, { Pair }] = await Promise.all([
+    import('../remap/pair-disks.js'),
+    import('../remap/pair.js'),
+  ])
   const stop = new AbortController()
   const abort = (): void => {
     stop.abort()

@@ -1,10 +1,10 @@
 /**
- * A main disk and its spares, opened together: every check that promises P5 and P6 ask for stands here, before the first
+ * A main disk and its spares, opened together: every check that promises P5 and P6 ask for is made here, before the first
  * byte is written to any disk.
  */
 import { randomBytes } from 'node:crypto'
 import { resolveLocation } from '../device/location.js'
-import { openDisk, overlap, samenessOf, type DiskOpener, type OpenedDisk } from '../device/open.js'
+import { openDisk, samenessOf, type DiskOpener, type OpenedDisk } from '../device/open.js'
 import {
   BLOCK_SIZE_DEFAULT,
   BLOCK_SIZE_MAX,
@@ -14,7 +14,6 @@ import {
   type MainIdentity,
   type PoolRecord,
 } from '../spare/format.js'
-import { hasHeader } from '../spare/header.js'
 import { formerName, mainMismatch, takeFingerprint } from '../spare/identity.js'
 import { OwnershipLostError } from '../spare/ownership.js'
 import { SparePool, type Member } from '../spare/pool.js'
@@ -26,96 +25,11 @@ import { Drain, DrainError } from './drain.js'
 import type { RemapEventSink } from './events.js'
 import { OwnerWatch } from './owner-watch.js'
 import { findSpares, placeOf, type FoundSpare, type FoundSpares } from './find-spares.js'
+import { named, refuseOverlaps, refuseWrongDisks, relationOf, type NamedDisk, type PairDisks } from './pair-disks.js'
 import { SPARE_POLICY_DEFAULT, type ReadPolicy, type SparePolicy } from './policy.js'
 import type { Replica } from './replica.js'
 import type { TableSettings } from './table-settings.js'
 import { RemapTarget } from './target.js'
-
-export interface PairDisks {
-  readonly main: OpenedDisk
-  readonly spares: readonly OpenedDisk[]
-  /** Spares that could not be opened: only those may be among them that were removed from the pool. */
-  readonly unopened?: readonly { readonly location: string; readonly error: unknown }[]
-}
-
-export interface PairLocations {
-  readonly main: string
-  readonly spares: readonly string[]
-}
-
-/**
- * Opens and locks all disks.
- * @throws RefusedError, UsageError, Error; then none is open
- */
-export async function openDisks(
-  { main, spares }: PairLocations,
-  options: {
-    readonly mainMayHang?: boolean
-    readonly mainReadOnly: boolean
-    /** Main may be open in a QEMU. */
-    readonly mainBesideQemu?: boolean
-    readonly spareReadOnly: boolean
-    readonly openSpare?: DiskOpener
-    readonly log: Log
-  },
-): Promise<PairDisks> {
-  const { mainMayHang = false, mainBesideQemu = false, spareReadOnly, openSpare = openDisk, log } = options
-  refuseOverlaps(
-    { name: main, sameness: samenessOf(main) },
-    spares.map((spare) => ({ name: spare, sameness: samenessOf(spare) })),
-  )
-  const ofMain = { readOnly: options.mainReadOnly, mayHang: mainMayHang, besideQemu: mainBesideQemu }
-  const openedMain = await openDisk(main, { ...ofMain, log })
-  const opened = { main: openedMain, spares: [] as OpenedDisk[] }
-  const unopened: { location: string; error: unknown }[] = []
-  for (const location of spares) {
-    try {
-      opened.spares.push(await openSpare(location, { readOnly: spareReadOnly, log }))
-    } catch (error) {
-      if (!isAway(error)) {
-        await closeDisks(opened)
-        throw error
-      }
-      unopened.push({ location, error })
-    }
-  }
-  if (opened.spares.length === 0 && unopened[0]) {
-    await closeDisks(opened)
-    throw unopened[0].error
-  }
-  return { ...opened, unopened }
-}
-
-/** Refused is what is there, and is not what it should be. */
-const isAway = (error: unknown): boolean => !(error instanceof RefusedError || error instanceof UsageError)
-
-export async function closeDisks({ main, spares }: PairDisks): Promise<void> {
-  for (const { device } of [main, ...spares]) await device.close()
-}
-
-interface NamedDisk {
-  readonly name: string
-  readonly sameness: string | undefined
-}
-
-const named = ({ device, sameness }: OpenedDisk): NamedDisk => ({ name: device.name, sameness })
-
-function refuseOverlaps(main: NamedDisk, spares: readonly NamedDisk[]): void {
-  for (const [n, spare] of spares.entries()) {
-    const relation = relationOf(main, spare)
-    if (relation)
-      throw new RefusedError(`main ${main.name} and spare ${spare.name} ${relation}; the spare must be another disk`)
-    for (const other of spares.slice(0, n)) {
-      const relation = relationOf(other, spare)
-      if (relation) throw new RefusedError(`spares ${other.name} and ${spare.name} ${relation}; give it once`)
-    }
-  }
-}
-
-function relationOf(a: NamedDisk, b: NamedDisk): string | undefined {
-  if (a.sameness === undefined || b.sameness === undefined || !overlap(a.sameness, b.sameness)) return undefined
-  return a.sameness === b.sameness ? 'are the same disk' : 'overlap: one is a part of the other'
-}
 
 export interface FormatPairOptions {
   readonly blockSize?: number
@@ -444,15 +358,6 @@ const recordedMain = (pool: SparePool) => ({
   clean: pool.isClean,
   remaps: pool.used,
 })
-
-async function refuseWrongDisks({ main, spares }: PairDisks): Promise<void> {
-  refuseOverlaps(named(main), spares.map(named))
-  if (await hasHeader(main.device)) {
-    throw new RefusedError(
-      `main ${main.device.name} carries the header of an nbd-remap spare: are --main and --spare swapped?`,
-    )
-  }
-}
 
 /** @throws what opening failed with, unless the pool does without */
 function refuseUnopened({ unopened = [] }: PairDisks, { record }: FoundSpares, log: Log): void {

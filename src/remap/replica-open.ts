@@ -6,7 +6,7 @@ import { DeviceError, type Device } from '../device/device.js'
 import type { Log } from '../util/log.js'
 import { alignDown, KiB, mainBlock, SECTOR_SIZE } from '../util/units.js'
 import { healingNotes, type ReplicaNote } from './healing-notes.js'
-import type { PairDisks } from './pair.js'
+import type { PairDisks } from './pair-disks.js'
 import type { Replica } from './replica.js'
 import type { RemapTarget } from './target.js'
 

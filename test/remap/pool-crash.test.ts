@@ -1,7 +1,8 @@
 /** Power cuts at every write and flush while a spare is added to a pool, or removed from it, on each of the disks. */
 import t, { type Test } from 'tap'
 import { FaultyDevice } from '../support/faulty-device.js'
-import { formatPair, Pair, type PairDisks } from '../../src/remap/pair.js'
+import type { PairDisks } from '../../src/remap/pair-disks.js'
+import { formatPair, Pair } from '../../src/remap/pair.js'
 import { RefusedError } from '../../src/util/errors.js'
 import { silentLog } from '../../src/util/log.js'
 import { CrashingDevice } from '../support/crashing-device.js'
