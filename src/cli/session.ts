@@ -145,6 +145,7 @@ export async function serveAsWorker(options: SessionOptions, stop: Stop, reloadi
     if (supervisor.isStandby) await rehearse()
     await Promise.race([supervisor.turn, stop.requested])
     if (stop.isRequested) return
+    void stop.requested.then(supervisor.stopping.bind(supervisor))
     const uri = uriOf(supervisor.address, options)
     const parts = { control, tls: loadTls(options.tls), reloading, onReloaded: supervisor.reloaded.bind(supervisor) }
     const session = await Session.start(options, uri, stop, parts)

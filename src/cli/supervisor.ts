@@ -128,6 +128,9 @@ class Supervisor {
         onReady: (uri) => {
           this.#onReady(address, uri)
         },
+        onStopping: (reason) => {
+          this.#stop.request(reason)
+        },
         onReloaded: (configuration) => {
           this.#configuration = configuration
           this.#standby?.stop()
@@ -213,6 +216,7 @@ class Supervisor {
 interface WorkerObserver {
   onAlive(): void
   onReady(uri: string): void
+  onStopping(reason: string): void
   onReloaded(configuration: string): void
 }
 
@@ -288,6 +292,9 @@ class Worker {
         case 'ready':
           this.#isReady = true
           observer.onReady(report.uri)
+          return
+        case 'stopping':
+          observer.onStopping(report.reason)
           return
         case 'reloaded':
           observer.onReloaded(report.configuration)

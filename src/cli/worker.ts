@@ -30,6 +30,8 @@ export type Order =
 /** From a worker to its supervisor: it takes connections from now on; it took this one. */
 export type Report =
   | { readonly kind: 'ready'; readonly uri: string }
+  /** It was told to stop, and there is to be no next one however that ends. */
+  | { readonly kind: 'stopping'; readonly reason: string }
   | { readonly kind: 'alive' }
   | { readonly kind: 'taken'; readonly id: number }
   /** Another text of the configuration file is in force. */
@@ -51,6 +53,7 @@ export interface SupervisedSockets extends Role {
   /** Resolves when this worker's turn has come. */
   readonly turn: Promise<void>
   ready(uri: string): void
+  stopping(reason: string): void
   reloaded(configuration: string): void
   disconnect(): void
 }
@@ -82,6 +85,9 @@ export function supervisedSockets(onSocket: (socket: Socket) => void, onOrphaned
     turn,
     ready: (uri) => {
       report({ kind: 'ready', uri })
+    },
+    stopping: (reason) => {
+      report({ kind: 'stopping', reason })
     },
     reloaded: (configuration) => {
       report({ kind: 'reloaded', configuration })

@@ -1,12 +1,14 @@
 /** `nbd-remap dmsetup` as its users have it: devices by name, created, steered and removed. */
 import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import t from 'tap'
 import { NbdClient } from '../../src/nbd/client.js'
 import { MAIN_SIZE, MANY_PROCESSES_TIMEOUT_MS, newPair, PROGRAM } from '../support/cli.js'
 import { Devices } from '../support/devices.js'
 import { Document } from '../support/documents.js'
 import { run, runOk } from '../support/tools.js'
+import { imageFile, startQemuNbd } from '../support/upstream-servers.js'
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
@@ -283,4 +285,37 @@ void t.test('the status line has the fields that docs/DMSETUP.md explains', asyn
   t.equal(await devices.dmsetupOk('message', 'disk', '0', 'clear_stats'), 'Cleared statistics\n')
   t.match(await devices.dmsetupOk('message', 'disk', '0', 'stats'), /^ {2}Write operations: +0$/m)
   client.destroy()
+})
+
+void t.test('remove ends a device whose upstream is gone, and says what was not written', async (t) => {
+  const devices = Devices.open(t)
+  const upstream = await startQemuNbd(t, await imageFile(t, MAIN_SIZE))
+  const table = tableOf({ ...newPair(t), main: upstream.uri })
+  const uri = (await devices.dmsetupOk('create', 'disk', '--supervise', '--table', table)).trim()
+  const client = await NbdClient.connect(uri)
+  await client.write(512, [Buffer.alloc(512, 7)])
+  await client.disconnect()
+  await upstream.kill()
+  t.match(await devices.dmsetup('remove', 'disk'), {
+    status: 1,
+    stderr:
+      /^nbd-remap: device disk is gone, but the pair could not be stopped cleanly: .*ENODEV \(see .*disk\.log\)\n$/,
+  })
+  t.equal(await devices.dmsetupOk('ls'), 'No devices found\n')
+})
+
+void t.test('remove ends a supervisor whose workers find no upstream', async (t) => {
+  const devices = Devices.open(t)
+  const upstream = await startQemuNbd(t, await imageFile(t, MAIN_SIZE))
+  const table = tableOf({ ...newPair(t), main: upstream.uri })
+  await devices.dmsetupOk('create', 'disk', '--supervise', '--table', table)
+  const pid = await devices.pid('disk')
+  await upstream.kill()
+  process.kill(pid, 'SIGKILL')
+  const log = devices.path('disk', 'log')
+  // The second of them: between two there is nobody for some seconds.
+  const died = (): number => readFileSync(log, 'utf8').split('the next one takes over').length - 1
+  while (died() < 4 || existsSync(devices.path('disk', 'qmp'))) await pause(10)
+  await devices.dmsetupOk('remove', 'disk')
+  t.equal(await devices.dmsetupOk('ls'), 'No devices found\n')
 })

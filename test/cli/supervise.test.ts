@@ -2,8 +2,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import t from 'tap'
 import { NbdClient } from '../../src/nbd/client.js'
-import { cli, fails, MANY_PROCESSES_TIMEOUT_MS, newPair, pattern, Serve } from '../support/cli.js'
+import { cli, fails, MAIN_SIZE, MANY_PROCESSES_TIMEOUT_MS, newPair, pattern, Serve } from '../support/cli.js'
 import { REFUSED, serve } from '../support/refusals.js'
+import { imageFile, startQemuNbd } from '../support/upstream-servers.js'
 
 t.setTimeout(MANY_PROCESSES_TIMEOUT_MS)
 
@@ -110,5 +111,20 @@ void t.test('a stop between two workers says that it was not clean', async (t) =
   const exit = await server.end('SIGTERM')
   if (exit.code === 1) t.match(server.stderr, /^nbd-remap: the worker died before it could stop in good order/m)
   else t.equal(exit.code, 0, 'the next worker was there already, and stopped in good order')
+  t.same(processesWith(pair.folder), [])
+})
+
+void t.test('a worker that cannot stop cleanly when it is told to has no next one', async (t) => {
+  const upstream = await startQemuNbd(t, await imageFile(t, MAIN_SIZE))
+  const pair = { ...newPair(t), main: upstream.uri }
+  const server = await Serve.start(t, pair, ['--create', '--supervise', '--stop-timeout', '0.2'])
+  const client = await server.connect()
+  await client.write(0, [pattern(4096, 7)])
+  await client.disconnect()
+  await upstream.kill()
+  await server.ask('quit')
+  t.same(await server.exited, { code: 1, signal: null })
+  t.match(server.stderr, /^nbd-remap: not stopped after 0\.2 s, because a disk hangs/m)
+  t.notMatch(server.stderr, /the next one takes over/)
   t.same(processesWith(pair.folder), [])
 })

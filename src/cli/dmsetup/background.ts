@@ -28,7 +28,9 @@ export async function startInBackground(paths: DevicePaths, args: readonly strin
     claim(lock, paths)
     const logged = fstatSync(log).size
     const outcome = await outcomeOf(startServer(serveArguments(paths, args), { lock, log }))
-    return 'uri' in outcome ? outcome : { ...outcome, said: saidSince(paths, logged) }
+    if ('uri' in outcome) return outcome
+    const said = saidSince(paths, logged) || `nbd-remap: the server ended before it was ready: see ${paths.log}\n`
+    return { ...outcome, said }
   } finally {
     closeSync(lock)
     closeSync(log)
@@ -89,11 +91,9 @@ async function outcomeOf(server: ChildProcess): Promise<Outcome> {
 
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const
 
-/** What it has said beside its log. */
-function saidSince({ log }: DevicePaths, logged: number): string {
-  const said = plainLines(readFileSync(log).subarray(logged).toString())
-  return said === '' ? `nbd-remap: the server ended before it was ready: see ${log}\n` : said
-}
+/** What it has said beside its log, since that had so many bytes. */
+export const saidSince = ({ log }: DevicePaths, logged: number): string =>
+  plainLines(readFileSync(log).subarray(logged).toString())
 
 const plainLines = (text: string): string =>
   text
