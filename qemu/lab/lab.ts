@@ -8,8 +8,6 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
-import { loadMaps } from '../../src/faults/fault-file.js'
-import { operationsOf } from '../../src/faults/parse.js'
 import { Random } from '../../src/util/random.js'
 import { UsageError } from '../../src/util/errors.js'
 import { formatBytes } from '../../src/util/units.js'
@@ -17,7 +15,6 @@ import { guestImage } from '../guest-image.js'
 import { packageRoot } from '../package-root.js'
 import { ProgramNotFoundError } from '../program.js'
 import { LaunchError } from '../process.js'
-import type { SectorRule } from '../faults.js'
 import type { Mark } from '../report/record.js'
 import { stageShape, type StageInput, type StageSetup } from '../scenario/format.js'
 import { checks as checksShape, type CheckSettings } from '../scenario/format-checks.js'
@@ -49,7 +46,8 @@ import { LabDisk } from './disk.js'
 import { FinalChecks, type CheckResult } from './final-checks.js'
 import { ExpectationError, LabError } from './error.js'
 import { EventLog, type LabEvent, type Moment } from './events.js'
-import { LabMachine } from './lab-machine.js'
+import { filled } from './filled.js'
+import type { LabMachine } from './lab-machine.js'
 import {
   observe,
   observeUntil,
@@ -61,6 +59,7 @@ import {
   type Observed,
 } from './observe.js'
 import { Parts, type Part, type PartsOptions } from './parts.js'
+import { putFault } from './put-fault.js'
 import { LabServer } from './server.js'
 import { Timeline } from './timeline.js'
 import type { LabWorkload } from './workload.js'
@@ -243,29 +242,14 @@ export class Lab {
   }
 
   /** What `{{NAME.KEY}}` in a text stands for; in lists and mappings, too. @throws LabError for an unknown one */
-  readonly fill = <T>(value: T): T => {
-    if (typeof value === 'string')
-      return value.replaceAll(/\{\{\s*([\w.-]+)\s*\}\}/g, (_, key: string) => this.#value(key)) as T
-    if (Array.isArray(value)) return value.map((item: unknown) => this.fill(item)) as T
-    if (typeof value !== 'object' || value === null) return value
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, this.fill(item as unknown)])) as T
-  }
+  readonly fill = <T>(value: T): T => filled(value, this.#value)
 
   /** A rule in the vocabulary of docs/FAULTS.md, put beneath a disk or into a server. */
   async fault(input: FaultInput | Fault, label = 'fault'): Promise<void> {
     const { on, rule } = readInput('fault', fault, input)
     await this.#acting(async () => {
-      const it = this.#parts.process(on)
-      if (it instanceof LabDisk) {
-        const [read = rule] = await loadMaps([rule], this.#folder)
-        const rules = await it.fault(read, this.draw(label))
-        this.timeline.mark('fault', `${on}: bad for ${operationsOf(rule).join(', ')}: ${sectorsOf(rules)}`)
-      } else if (it instanceof LabServer) {
-        const seed = this.draw(label).uint32().toString(16)
-        const map = rule['map-file'] === undefined ? {} : { 'map-file': path.resolve(this.#folder, rule['map-file']) }
-        await it.execute('inject-error', { rules: [{ seed, ...rule, ...map }] })
-        this.timeline.mark('fault', `${on}: ${JSON.stringify(rule)}`)
-      } else throw new LabError(`faults can be put beneath a disk or into a server, and '${on}' is a machine`)
+      const what = await putFault(this.#parts.process(on), rule, { folder: this.#folder, draw: () => this.draw(label) })
+      this.timeline.mark('fault', `${on}: ${what}`)
     })
   }
 
@@ -486,55 +470,21 @@ export class Lab {
     return act()
   }
 
-  #value(key: string): string {
-    const own = { seed: this.seed, directory: this.directory }
-    const value = Object.hasOwn(own, key) ? own[key as keyof typeof own] : this.#parts.value(key)
-    if (value !== undefined) return value
-    const [name = '', what] = key.split('.')
-    const why = what === undefined ? '' : `: there is no ${what} of '${name}'`
-    throw new LabError(`'{{${key}}}' stands for nothing${why}`)
+  readonly #value = (key: string): string | undefined => {
+    const own: Readonly<Record<string, string>> = { seed: this.seed, directory: this.directory }
+    return Object.hasOwn(own, key) ? own[key] : this.#parts.value(key)
   }
 
   get #observed(): Observed {
     return {
       machine: (name) => this.machine(name),
-      execute: (target, command, args, timeoutMs) => this.#execute(target, command, args, timeoutMs),
+      execute: (target, command, args, timeoutMs) => this.#parts.execute(target, command, args, timeoutMs),
       program: this.#program,
       file: (name) => this.disk(name).state(),
-      workload: (name) => workloadState(this.workload(name), this.timeline.now()),
+      workload: (name) => this.workload(name).state(this.timeline.now()),
       fill: this.fill,
     }
   }
-
-  #execute(
-    target: string,
-    command: string,
-    args: Readonly<Record<string, unknown>>,
-    timeoutMs: number,
-  ): Promise<unknown> {
-    const it = this.#parts.process(target)
-    if (it instanceof LabServer) return it.execute(command, args, timeoutMs)
-    const qmp = it instanceof LabMachine ? it.machine.qmp : it.daemon.qmp
-    return qmp.execute(command, args, { timeoutMs })
-  }
-}
-
-const workloadState = (workload: LabWorkload, nowMs: number): object => ({
-  attempts: workload.writes.length,
-  writes: workload.writes.length - workload.failures,
-  failures: workload.failures,
-  'longest-gap': workload.longestGap(nowMs),
-  running: workload.running,
-})
-
-const SECTORS_SHOWN = 12
-
-/** Enough of them to see that two runs had the same. */
-function sectorsOf(rules: readonly SectorRule[]): string {
-  const [first] = rules
-  if (rules.length === 1 && first?.sector === undefined) return 'all sectors'
-  const shown = rules.slice(0, SECTORS_SHOWN).map(({ sector = 0 }) => sector)
-  return `${rules.length} sectors: ${shown.join(', ')}${rules.length > SECTORS_SHOWN ? ', ...' : ''}`
 }
 
 /** Whether an error says that the stage itself fell over, rather than that something was not as expected. */

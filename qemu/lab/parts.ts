@@ -89,6 +89,19 @@ export class Parts {
     return it
   }
 
+  /** A QMP command to a server, a machine or the storage daemon of a disk. @throws LabError, QmpError */
+  execute(
+    target: string,
+    command: string,
+    args: Readonly<Record<string, unknown>>,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    const it = this.process(target)
+    if (it instanceof LabServer) return it.execute(command, args, timeoutMs)
+    const qmp = it instanceof LabMachine ? it.machine.qmp : it.daemon.qmp
+    return qmp.execute(command, args, { timeoutMs })
+  }
+
   /** What `{{NAME.KEY}}` stands for, if for anything. */
   value(key: string): string | undefined {
     const [name = ''] = key.split('.')

@@ -125,6 +125,13 @@ export class LabWorkload {
     return Math.max(0, ...this.#lives.map((life) => longestGapOf(life, nowMs, afterMs)))
   }
 
+  /** What an observation of a scenario looks at. */
+  state(nowMs: number): object {
+    const { length: attempts } = this.writes
+    const { failures, running } = this
+    return { attempts, writes: attempts - failures, failures, 'longest-gap': this.longestGap(nowMs), running }
+  }
+
   /** Milliseconds, ascending, of the writes that began after `afterMs`. */
   latencies(afterMs = 0): number[] {
     return this.writes
