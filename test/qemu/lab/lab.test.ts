@@ -78,6 +78,26 @@ void t.test(
   },
 )
 
+void t.test('connections are cut, to the upstream and to the clients, and come back', async (t) => {
+  await using stage = await lab({
+    ...stageOf,
+    server: { ...stageOf.server, options: { 'fault-injection': true } },
+  })
+  const client = await NbdClient.connect(stage.server.uri)
+  await stage.fault({ on: 'server', effect: 'drop-connection' })
+  await client.write(0, [Buffer.alloc(4096, 1)])
+  await client.write(4096, [Buffer.alloc(4096, 2)])
+  t.match(stage.server.log(), /NBD server at \S+: cut on order; reconnecting/, 'that to the upstream')
+
+  await stage.fault({ on: 'server', effect: 'drop-connection', connection: 'clients' })
+  await t.rejects(client.write(0, [Buffer.alloc(4096, 3)]), 'that to the client')
+  const next = await NbdClient.connect(stage.server.uri)
+  const found = Buffer.alloc(4096)
+  await next.read(4096, found)
+  t.same(found, Buffer.alloc(4096, 2))
+  await next.disconnect()
+})
+
 void t.test('a server that hangs is not waited for at the end', async (t) => {
   await using stage = await lab(stageOf)
   await stage.stop('server')
