@@ -96,7 +96,7 @@ export async function checkFileSystems(machine: LabMachine): Promise<Finding> {
     if (status !== 0) bad.push(`${device}: status ${status}: ${`${stdout}${stderr}`.trim().slice(-500)}`)
   }
   if (bad.length > 0) return { ok: false, detail: bad.join('\n') }
-  return { ok: true, detail: devices.length === 0 ? 'no ext4 file system is mounted' : devices.join(', ') }
+  return { ok: true, detail: devices.length === 0 ? 'no ext4 file system is mounted' : `clean: ${devices.join(', ')}` }
 }
 
 /** What could not be looked at is not all right. */

@@ -63,7 +63,8 @@ function controlVerdicts({ control, durationMs }: RunRecord): Verdict[] {
   ]
 }
 
-const firstLine = (text = ''): string => text.split('\n')[0] ?? ''
+/** Without the colon that announces the next one. */
+const firstLine = (text = ''): string => (text.split('\n')[0] ?? '').replace(/:$/, '')
 
 const phrase = (ok: boolean, detail = '', name = ''): string =>
   [name, ok ? 'holds' : 'does not hold', detail].filter((part) => part !== '').join(': ')
