@@ -1,4 +1,5 @@
 /** `nbd-remap serve`: options in, a running server out. What runs stands in session.ts, worker.ts and supervisor.ts. */
+import { statSync } from 'node:fs'
 import { Command } from 'commander'
 import { READ_POLICY_DEFAULT } from '../remap/policy.js'
 import { settingsProblem, TABLE_SETTINGS_DEFAULT, type TableSettings } from '../remap/table-settings.js'
@@ -199,8 +200,25 @@ function faultChoice({ faultInjection, faults: file, faultSeed: seed }: ServeCom
 /** A restarted worker has the disks of the one before it, and so the same faults. */
 const drawnSeed = (): string => (isWorker() ? role().faultSeed : new Random().seed)
 
+/** A log is appended to whatever is there. @throws UsageError when that is one of the disks */
+function refuseDisk(logFile: string, { main, spare, replica = '' }: ServeCommandOptions): void {
+  const place = inodeOf(logFile)
+  const disk = [main, ...spare, replica].find((location) => place !== undefined && inodeOf(location) === place)
+  if (disk !== undefined) throw new UsageError(`--log-file ${logFile} is the disk ${disk}: give another file`)
+}
+
+function inodeOf(path: string): string | undefined {
+  try {
+    const { dev, ino } = statSync(path, { bigint: true })
+    return `${dev}:${ino}`
+  } catch {
+    return undefined
+  }
+}
+
 function logOf(options: ServeCommandOptions): AdjustableLog {
   if (options.logFile === undefined) return new AdjustableLog(levelOf(options))
+  refuseDisk(options.logFile, options)
   const file = new LogFile(options.logFile)
   return new AdjustableLog(levelOf(options), (line) => {
     file.append(line)

@@ -41,6 +41,7 @@ void t.test('files that cannot be written', async (t) => {
   )
   t.teardown(() => server.close())
   const cases: [number, RegExp, string[]][] = [
+    [2, /--log-file \S*main\.img is the disk \S*main\.img: give another file$/, ['serve', ...pair, '--log-file', main]],
     [1, /cannot log to \S*x: its folder does not exist$/, ['serve', ...pair, '--log-file', nowhere]],
     [1, /cannot log to \S*: it is a folder, not a file$/, ['serve', ...pair, '--log-file', folder]],
     [
