@@ -13,6 +13,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   'src/qmp': ['src/util'],
   'src/faults': ['src/qmp', 'src/util'],
   'src/device': ['src/faults', 'src/nbd', 'src/util'],
+  'src/filesystem': ['src/util'],
   'src/spare': ['src/device', 'src/util'],
   'src/remap': ['src/spare', 'src/device', 'src/util'],
   'src/server': ['src/device/device.ts', 'src/nbd', 'src/util'],

@@ -1,10 +1,18 @@
 /** `nbd-remap add`, `remove` and `clear`: what an operator does to the remaps of a running server. */
-import { Command, InvalidArgumentError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import type { ListFormat, ListRange, ParseOptions } from '../util/lists/list.js'
 import { UsageError } from '../util/errors.js'
 import { readList, runBatch, runLong } from './batch.js'
 import { EXIT } from './exit.js'
-import { controlOption, jsonOption, listFormatOption, parseLength, parseSector, unitOption } from './options.js'
+import {
+  controlOption,
+  jsonOption,
+  listFormatOption,
+  parseLength,
+  parseSector,
+  statusesOption,
+  unitOption,
+} from './options.js'
 
 interface ChangeOptions {
   readonly control: string
@@ -30,15 +38,6 @@ const parsePlace = (text: string): string => {
 }
 
 const fromOption = (): Option => new Option('--from <file>', 'the ranges of this list; - reads standard input')
-const statusesOption = (): Option =>
-  new Option('--statuses <chars>', 'of a ddrescue map: areas with one of these statuses')
-    .argParser(parseStatuses)
-    .default('-*/')
-
-function parseStatuses(text: string): string {
-  if (!/^[-?*/+]+$/.test(text)) throw new InvalidArgumentError('It must be some of the characters ? * / - +.')
-  return text
-}
 
 /** Ranges can stand in a list instead of on the command line. */
 const addListOptions = (command: Command): Command =>

@@ -17,6 +17,7 @@ export const COMMANDS: Readonly<Record<string, LoadCommand>> = {
   table: async () => (await import('./table.js')).tableCommand(),
   remaps: async () => (await import('./remaps.js')).remapsCommand(),
   errors: async () => (await import('./errors.js')).errorsCommand(),
+  files: async () => (await import('./files.js')).filesCommand(),
   add: async () => (await import('./change-remaps.js')).addCommand(),
   remove: async () => (await import('./change-remaps.js')).removeCommand(),
   clear: async () => (await import('./change-remaps.js')).clearCommand(),

@@ -37,6 +37,16 @@ export const unitOption = (): Option =>
     .argParser(parseUnit)
     .default(1024)
 
+export const statusesOption = (): Option =>
+  new Option('--statuses <chars>', 'of a ddrescue map: areas with one of these statuses')
+    .argParser(parseStatuses)
+    .default('-*/')
+
+function parseStatuses(text: string): string {
+  if (!/^[-?*/+]+$/.test(text)) throw new InvalidArgumentError('It must be some of the characters ? * / - +.')
+  return text
+}
+
 function parseUnit(text: string): number {
   const unit = Number(text)
   if (!/^\d+$/.test(text) || unit < 512 || unit > 2 ** 30 || !Number.isInteger(Math.log2(unit))) {

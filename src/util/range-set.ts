@@ -70,6 +70,25 @@ export class RangeSet {
     return n >= 0 && (this.#ends[n] ?? 0) > start
   }
 
+  /** What of [start, end) are members, in order. */
+  *within(start: number, end: number): Generator<{ readonly start: number; readonly end: number }> {
+    for (let n = Math.max(0, this.#rangeAt(start)); n < this.#count; n++) {
+      const [first = 0, last = 0] = [this.#starts[n], this.#ends[n]]
+      if (Math.max(first, start) >= end) return
+      if (last > start) yield { start: Math.max(first, start), end: Math.min(last, end) }
+    }
+  }
+
+  /** What of [start, end) are no members, in order. */
+  *gapsWithin(start: number, end: number): Generator<{ readonly start: number; readonly end: number }> {
+    let at = start
+    for (const piece of this.within(start, end)) {
+      if (piece.start > at) yield { start: at, end: piece.start }
+      at = piece.end
+    }
+    if (at < end) yield { start: at, end }
+  }
+
   /** The index of a member; -1: it is none. */
   indexOf(member: number): number {
     const n = this.#rangeAt(member)

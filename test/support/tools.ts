@@ -18,6 +18,8 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'systemd-analyze': 'systemd',
   virsh: 'libvirt-clients',
   'virt-xml-validate': 'libvirt-clients',
+  '/usr/sbin/sfdisk': 'fdisk',
+  '/usr/sbin/mke2fs': 'e2fsprogs',
   xmllint: 'libxml2-utils',
   zsh: 'zsh',
 }

@@ -27,6 +27,16 @@ void t.test('it agrees with a sorted list of its members', (t) => {
       if (set.overlaps(start, end) !== shares) t.fail(`overlaps(${start}, ${end})`)
       if (set.indexOf(start) !== members.indexOf(start)) t.fail(`indexOf(${start})`)
     }
+    const [low, high] = [random.below(set.end + 3), random.below(set.end + 3)].sort((a, b) => a - b)
+    const inside = RangeSet.of(...[...set.within(low ?? 0, high ?? 0)].map(({ start, end }) => [start, end] as const))
+    const outside = RangeSet.of(
+      ...[...set.gapsWithin(low ?? 0, high ?? 0)].map(({ start, end }) => [start, end] as const),
+    )
+    for (let n = 0; n < set.end + 3; n++) {
+      const isAsked = n >= (low ?? 0) && n < (high ?? 0)
+      if (inside.overlaps(n, n + 1) !== (isAsked && members.includes(n))) t.fail(`within(${low}, ${high}): ${n}`)
+      if (outside.overlaps(n, n + 1) !== (isAsked && !members.includes(n))) t.fail(`gapsWithin(${low}, ${high}): ${n}`)
+    }
     const from = random.below(members.length + 1)
     const to = random.between(from, members.length)
     t.same(membersOf(set.part(from, to)), members.slice(from, to))
