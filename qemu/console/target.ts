@@ -10,6 +10,7 @@ import type { JsonObject, QmpEvent } from '../../src/qmp/message.js'
 import { loadSchema } from '../../src/qmp/schema-cache.js'
 import type { QmpSchema } from '../../src/qmp/schema-model.js'
 import { formatAddress, type QmpAddress } from '../../src/qmp/transport.js'
+import { abortable } from '../../src/util/abortable.js'
 import { messageOf } from '../../src/util/errors.js'
 import { questionsFor, type LiveKind } from './live-names.js'
 
@@ -258,16 +259,5 @@ function uncertain(error: unknown, mayHappen: string, mayHaveHappened: string): 
   return error
 }
 
-function interruptible<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      reject(new InterruptedError('interrupted'))
-    }
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    work.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', onAbort)
-    })
-  })
-}
+const interruptible = <T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> =>
+  signal === undefined ? work : abortable(work, signal, () => new InterruptedError('interrupted'))

@@ -8,16 +8,19 @@
  */
 import type { QmpAddress, QmpClient, QmpEvent } from '../../src/qmp/index.js'
 import { QmpCommandError, QmpError } from '../../src/qmp/index.js'
+import { abortable } from '../../src/util/abortable.js'
 import { assert } from '../../src/util/assert.js'
 import { messageOf } from '../../src/util/errors.js'
 import { disksOf, queryBlock, type MachineDisk } from '../attach/disk.js'
 import { isExportOf } from '../attach/source.js'
-import { causeOf, causesOf, deedsOf, type Cause, type MachineError } from './cause.js'
+import { causesOf, type Cause, type MachineError } from './cause.js'
 import { decide, isSameTrouble, type Attempts, type Decision, type Evidence } from './decide.js'
 import { keepConnected } from './link.js'
 import { replaceNode } from './replace.js'
 import type { Report } from './report.js'
 import { ServerView } from './server-view.js'
+import { Signal } from './signal.js'
+import { errorReport, othersReason } from './words.js'
 
 export interface GuardOptions {
   readonly qmp: QmpAddress
@@ -102,7 +105,7 @@ export class Guard {
         this.#changed.raise()
         try {
           for (;;) {
-            const event = await abortable(events.next(), signal)
+            const event = await abortable(events.next(), signal, aborted)
             if (event.event === 'BLOCK_IO_ERROR') this.#keep(event)
             this.#changed.raise()
           }
@@ -128,7 +131,7 @@ export class Guard {
         this.#tell({ kind: 'connected', text: 'the server answers' })
         this.#changed.raise()
         for (;;) {
-          await abortable(events.next(), signal)
+          await abortable(events.next(), signal, aborted)
           this.#changed.raise()
         }
       },
@@ -232,26 +235,10 @@ export class Guard {
       const error = machineError(event)
       if (data['action'] === 'stop') this.#pausing = [...this.#pausing, { ...error, nodeName }].slice(-ERRORS_MAX)
       if (disk === undefined) continue
-      const report = this.#errorReport(disk, error, data['action'] === 'stop')
+      const report = errorReport(disk, error, data['action'] === 'stop', this.#server.facts)
       if (told.has(report.text)) continue
       told.add(report.text)
       this.#options.report(report)
-    }
-  }
-
-  /** One line for an error, with what the server knows of it. */
-  #errorReport(disk: MachineDisk, error: MachineError, pauses: boolean): Report {
-    const cause = causeOf(error, this.#server.facts)
-    const { range } = cause
-    const place = range === undefined ? '' : ` of ${range.sectors} sectors from ${range.sector}`
-    const deeds = deedsOf(cause, error, this.#server.facts)
-    const effect = pauses ? 'the machine is paused' : 'the guest was told'
-    const text = `${error.operation}${place} failed (${error.reason}): ${[CAUSES[cause.kind], ...deeds].join(', ')}; ${effect}`
-    return {
-      kind: 'error',
-      device: disk.label,
-      text,
-      details: { operation: error.operation, cause: cause.kind, ...range, pauses },
     }
   }
 
@@ -396,24 +383,6 @@ interface Step {
   readonly againMs: number
 }
 
-const CAUSES: Readonly<Record<Cause['kind'], string>> = {
-  'no-spare': 'a bad block found no free spare block',
-  unreadable: 'the content is lost',
-  unwritable: 'the server could not write it',
-  gone: 'a disk of the server does not answer',
-  connection: 'the server was not reached',
-  unknown: 'nobody knows why',
-}
-
-const OTHER_STATES: Readonly<Record<string, string>> = {
-  paused: 'somebody has stopped it, and has to continue it (cont)',
-  prelaunch: 'it was not started yet',
-  'guest-panicked': 'the guest has panicked',
-  shutdown: 'it is shut down',
-}
-
-const othersReason = (status: string): string => OTHER_STATES[status] ?? `QEMU says that it is ${status}`
-
 function machineError({ data, timestamp }: QmpEvent): MachineError {
   return {
     operation: data['operation'] === 'read' ? 'read' : 'write',
@@ -423,50 +392,10 @@ function machineError({ data, timestamp }: QmpEvent): MachineError {
   }
 }
 
-/** Raised while nobody waits, it is not forgotten. */
-class Signal {
-  #isRaised = false
-  #wake: () => void = () => undefined
-
-  raise(): void {
-    this.#isRaised = true
-    this.#wake()
-  }
-
-  /** Resolves when it was raised since the last time, or after so many milliseconds. */
-  async wait(ms: number, signal: AbortSignal): Promise<void> {
-    if (!this.#isRaised && !signal.aborted) {
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          clearTimeout(timer)
-          signal.removeEventListener('abort', done)
-          resolve()
-        }
-        const timer = setTimeout(done, ms)
-        this.#wake = done
-        signal.addEventListener('abort', done, { once: true })
-      })
-    }
-    this.#isRaised = false
-  }
-}
+const aborted = (): Error => new Error('aborted')
 
 /** A QEMU that is not ready yet refuses query-block, too, but in other words. */
 const isNoMachine = (error: QmpError): boolean =>
   error instanceof QmpCommandError &&
   error.errorClass === 'CommandNotFound' &&
   error.desc.endsWith('has not been found')
-
-/** Ends with an error when the signal fires. */
-function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      reject(new Error('aborted'))
-    }
-    if (signal.aborted) onAbort()
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then(resolve, reject).finally(() => {
-      signal.removeEventListener('abort', onAbort)
-    })
-  })
-}
