@@ -44,8 +44,13 @@ function refuseUnclean(paths: DevicePaths, logged: number): void {
  * @returns whether there was one
  */
 function stopSupervisor(lock: number): boolean {
-  const supervisor = holdersOf(lock, ({ kind }) => kind === 'FLOCK').find(({ pid }) => isSupervisor(pid))
-  return supervisor !== undefined && process.kill(supervisor.pid, 'SIGTERM')
+  try {
+    const supervisor = holdersOf(lock, ({ kind }) => kind === 'FLOCK').find(({ pid }) => isSupervisor(pid))
+    return supervisor !== undefined && process.kill(supervisor.pid, 'SIGTERM')
+  } catch {
+    // It has ended meanwhile.
+    return false
+  }
 }
 
 const isSupervisor = (pid: number): boolean =>
