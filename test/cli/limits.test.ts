@@ -160,7 +160,16 @@ for (const supervise of [[], ['--supervise']]) {
 }
 
 const pipesOf = (pid: number): number =>
-  readdirSync(`/proc/${pid}/fd`).filter((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('pipe:')).length
+  readdirSync(`/proc/${pid}/fd`).filter((fd) => isPipe(`/proc/${pid}/fd/${fd}`)).length
+
+function isPipe(descriptor: string): boolean {
+  try {
+    return readlinkSync(descriptor).startsWith('pipe:')
+  } catch {
+    // It was closed meanwhile.
+    return false
+  }
+}
 
 for (const [pipesMax, ends] of [
   [0, 0],
