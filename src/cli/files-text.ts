@@ -42,7 +42,7 @@ interface DamagedFile {
 }
 
 function notesOf({ report, notes, unreadableSectors }: Looked): string[] {
-  const unreadable = `${unreadableSectors} sectors could not be read while looking: what they hold is missing here`
+  const unreadable = `sectors that could not be read while looking, so that what they hold is missing here: ${unreadableSectors}`
   return [...notes, ...report.notes, ...(unreadableSectors > 0 ? [unreadable] : [])]
 }
 

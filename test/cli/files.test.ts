@@ -91,7 +91,7 @@ async function serveBad(t: Test, files: PairFiles, sectors: readonly number[]) {
   const client = await server.connect()
   for (const bad of sectors) await t.rejects(client.read(bad * SECTOR_SIZE, Buffer.alloc(SECTOR_SIZE)), /NBD_EIO/)
   await client.disconnect()
-  return { server, daemon }
+  return { server, daemon, faults }
 }
 
 void t.test('lost sectors are told by file, and what is no file is named', async (t) => {
@@ -151,6 +151,23 @@ void t.test('lost sectors are told by file, and what is no file is named', async
     'the pair says the same when it is not served',
   )
   t.same([main, files.spare].map(digest), before, 'and nothing was written')
+})
+
+void t.test('what turns out to be unreadable while it is looked at is counted, and lost from then on', async (t) => {
+  const folder = newFolder(t)
+  const { main, sectors } = await makeDisk(t, folder)
+  const { server, faults } = await serveBad(t, { folder, main, spare: newSpare(folder) }, [sectors.lines])
+  await faults.set([{ sector: sector(sectors.inode), operation: 'read' }])
+  const first = await cli(t, 'files', '--control', server.controlPath, '--partition', '1')
+  t.match(
+    first.stdout,
+    /^note: sectors that could not be read while looking, so that what they hold is missing here: 1$/m,
+  )
+  t.match(first.stdout, /"\/two\\nlines": bytes 0 to 511 of 3000$/m)
+  const second = await cli(t, 'files', '--control', server.controlPath, '--partition', '1')
+  t.match(second.stdout, /: 2 lost sectors\n/)
+  t.match(second.stdout, / all but the names of \/without inode$/m)
+  t.notMatch(second.stdout, /while looking/)
 })
 
 void t.test('without lost sectors there is nothing to say, whatever is on the disk', async (t) => {
