@@ -51,7 +51,7 @@ function assertReport(t: Test, page: string): void {
   t.match(page, /<h1[^>]*>A virtual machine keeps its files/)
   t.equal(page.split('<svg class="timeline"').length - 1, 2, 'a timeline with nbd-remap, and one without')
   for (const text of [
-    'SIGKILL to the server, with',
+    'SIGKILL to the server, requests in flight',
     'server: answers again',
     'blocks cannot be written',
     'are on spare.img',
