@@ -28,7 +28,7 @@ export interface Limits {
    * single larger request is served when nobody else holds anything of this.
    *
    * So payloads take at most clientsMax * bytesOwnMax + max(bytesSharedMax, 64 MiB) of memory. Beside them, a connection
-   * has up to 816 KiB that were received and not looked at, or sent and not taken.
+   * has up to 816 KiB that were received and not looked at, or sent and not taken, and a unix socket up to 1 MiB in the kernel.
    */
   readonly bytesSharedMax: number
   /**

@@ -5,6 +5,7 @@
 
 import type { Socket } from 'node:net'
 import { InvariantError } from '../util/assert.js'
+import { canSplice } from '../util/pipe.js'
 import { silentLog, type Log } from '../util/log.js'
 import { Budget } from './budget.js'
 import { BufferPool } from './buffer-pool.js'
@@ -60,6 +61,10 @@ export class NbdServer {
     this.#log = options.log ?? silentLog
     this.#budget = new Budget(this.#limits)
     this.#pipes = new PipePool(this.#limits)
+    // Asked now: to load what it needs takes longer than a request may.
+    if (this.#limits.pipesMax > 0 && !canSplice()) {
+      this.#log.info('long requests are copied: the optional package koffi cannot be loaded here')
+    }
     this.#idlePoll = new IdlePoll(options.pollMs ?? 0)
     this.#watch = setInterval(() => {
       if (this.#budget.isContended) for (const connection of this.#connections) connection.dropIfStalled()
