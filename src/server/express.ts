@@ -81,7 +81,7 @@ export class Express {
   #filled = 0
   #batch = 0
   #requestsLeaving = 0
-  #descriptor: number | undefined
+  #isSocketPrepared = false
   /** Until then nothing is prepared for requests that the device does at once: it did not do one. */
   #inaptUntilMs = -Infinity
 
@@ -190,17 +190,13 @@ export class Express {
     }
   }
 
-  /** Of the socket. */
+  /** Of the socket, asked anew each time: once that is closed, its number is somebody else's. */
   get descriptor(): number {
-    this.#descriptor ??= this.#prepareSocket()
-    return this.#descriptor
-  }
-
-  #prepareSocket(): number {
     const { socket } = this.#options
     const descriptor = descriptorOf(socket)
-    // That of a TCP socket grows by itself, unless it is set.
-    if (socket.remoteAddress === undefined) setSendBuffer(descriptor, SEND_BUFFER)
+    // The buffer of a TCP socket grows by itself, unless it is set.
+    if (!this.#isSocketPrepared && socket.remoteAddress === undefined) setSendBuffer(descriptor, SEND_BUFFER)
+    this.#isSocketPrepared = true
     return descriptor
   }
 

@@ -127,8 +127,7 @@ export class Inlet implements DirectReads {
     clearImmediate(this.#turn)
     if (this.#waiting?.isLent) this.#waiting.express.giveBack(this.#waiting.data)
     this.#waiting = undefined
-    this.#long?.close()
-    this.#long = undefined
+    if (this.#long !== undefined) this.#endLong(this.#long)
     this.#giveBack()
   }
 
