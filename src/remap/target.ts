@@ -136,9 +136,7 @@ export class RemapTarget implements Device {
     assertInside(this, offset, length)
     if (length === 0) return undefined
     if (this.#isFenced) return this.#refuse('ESHUTDOWN', 'read', offset, length)
-    this.statistics.reads++
-    this.statistics.bytesRead += length
-    lap.ms = 0
+    this.#beginRead(length)
     const place = this.#plainPlace(offset, length, 'shared')
     if (place === undefined) return this.#timed('read', this.#readUnderLock(offset, into))
     const pending = place === MAIN ? this.main.read(offset, into) : this.#readSpare(place, offset, into)
@@ -150,9 +148,7 @@ export class RemapTarget implements Device {
     assertInside(this, offset, length)
     if (length === 0) return undefined
     if (this.#mayNotWrite) return this.#refuseWrite('write', offset, length)
-    this.statistics.writes++
-    this.statistics.bytesWritten += length
-    lap.ms = 0
+    this.#beginWrite(length)
     const place = this.placement.inDoubt.size > 0 ? undefined : this.#plainPlace(offset, length, 'exclusive')
     if (place === undefined) return this.#timed('write', this.#writeUnderLock(offset, length, chunks, options))
     if (place !== MAIN) return this.#timed('write', this.#writeSpare(place, offset, length, chunks, options))
@@ -164,34 +160,15 @@ export class RemapTarget implements Device {
   readNow(offset: number, into: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
     if (this.#isFenced) return false
-    const { statistics } = this
-    // Counted first: the disk may hang.
-    statistics.reads++
-    statistics.bytesRead += length
-    lap.ms = 0
-    if (this.#readPlacesNow(offset, into, start, length)) {
-      this.#latencies.read.record(lap.ms)
-      return true
-    }
-    statistics.reads--
-    statistics.bytesRead -= length
-    return false
+    this.#beginRead(length)
+    return this.#endRead(length, this.#readPlacesNow(offset, into, start, length))
   }
 
   writeNow(offset: number, from: Buffer, start: number, length: number): boolean {
     assertInside(this, offset, length)
     if (this.#mayNotWrite || this.placement.inDoubt.size > 0) return false
-    const { statistics } = this
-    statistics.writes++
-    statistics.bytesWritten += length
-    lap.ms = 0
-    if (this.#writePlacesNow(offset, from, start, length)) {
-      this.#latencies.write.record(lap.ms)
-      return true
-    }
-    statistics.writes--
-    statistics.bytesWritten -= length
-    return false
+    this.#beginWrite(length)
+    return this.#endWrite(length, this.#writePlacesNow(offset, from, start, length) ? length : 0)
   }
 
   /**
@@ -201,17 +178,8 @@ export class RemapTarget implements Device {
   readToPipe(offset: number, length: number, pipe: Pipe): boolean {
     assertInside(this, offset, length)
     if (this.#isFenced || !this.#isOnMain(offset, length, 'shared')) return false
-    const { statistics } = this
-    statistics.reads++
-    statistics.bytesRead += length
-    lap.ms = 0
-    if (this.main.readToPipe?.(offset, length, pipe)) {
-      this.#latencies.read.record(lap.ms)
-      return true
-    }
-    statistics.reads--
-    statistics.bytesRead -= length
-    return false
+    this.#beginRead(length)
+    return this.#endRead(length, this.main.readToPipe?.(offset, length, pipe) ?? false)
   }
 
   writeFromPipe(offset: number, length: number, pipe: Pipe): number {
@@ -219,15 +187,42 @@ export class RemapTarget implements Device {
     if (this.#mayNotWrite || this.placement.inDoubt.size > 0) return 0
     const place = this.#isOnMain(offset, length, 'exclusive') ? MAIN : this.#plainPlace(offset, length, 'exclusive')
     if (place === undefined) return 0
-    const { statistics } = this
-    statistics.writes++
-    statistics.bytesWritten += length
-    lap.ms = 0
+    this.#beginWrite(length)
     const written = this.#placeWriteFromPipe(place, offset, length, pipe)
-    if (this.#countedNow(place, written === length)) this.#latencies.write.record(lap.ms)
-    else statistics.writes--
-    statistics.bytesWritten -= length - written
+    this.#countedNow(place, this.#endWrite(length, written))
     return written
+  }
+
+  /** Counted first: the disk may hang. */
+  #beginRead(length: number): void {
+    this.statistics.reads++
+    this.statistics.bytesRead += length
+    lap.ms = 0
+  }
+
+  #beginWrite(length: number): void {
+    this.statistics.writes++
+    this.statistics.bytesWritten += length
+    lap.ms = 0
+  }
+
+  /** What was not done at once does not count yet. @returns whether it was */
+  #endRead(length: number, isDone: boolean): boolean {
+    if (isDone) this.#latencies.read.record(lap.ms)
+    else {
+      this.statistics.reads--
+      this.statistics.bytesRead -= length
+    }
+    return isDone
+  }
+
+  /** @param written bytes of it. @returns whether that was all */
+  #endWrite(length: number, written: number): boolean {
+    const isDone = written === length
+    if (isDone) this.#latencies.write.record(lap.ms)
+    else this.statistics.writes--
+    this.statistics.bytesWritten -= length - written
+    return isDone
   }
 
   /** From now on nothing is read and nothing is written: the disks belong to another server. */

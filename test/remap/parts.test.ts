@@ -1,10 +1,8 @@
 /** Requests that are carried out before the call returns: the same bytes as by the way of promises, whatever they touch. */
 import t from 'tap'
 import { MemoryDevice } from '../../src/device/memory.js'
-import { formatPair, Pair } from '../../src/remap/pair.js'
-import { silentLog } from '../../src/util/log.js'
 import { mainBlock, MiB } from '../../src/util/units.js'
-import { asDisk, POLICY, readFrom } from '../support/rig.js'
+import { openTarget, readFrom } from '../support/rig.js'
 import { seededRandom } from '../support/random.js'
 
 const BLOCK = 512
@@ -29,14 +27,7 @@ class CountingDevice extends MemoryDevice {
 async function open() {
   const main = new CountingDevice(SIZE, 'main')
   const spare = new CountingDevice(9 * MiB, 'spare')
-  const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
-  await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
-  const { target } = await Pair.open(disks, {
-    policy: POLICY,
-    acceptMain: false,
-    emit: () => undefined,
-    log: silentLog,
-  })
+  const target = await openTarget(main, spare, BLOCK)
   const remap = (blocks: readonly number[], lostMask = 0n): Promise<void> =>
     target.placement.place(
       blocks.map((block) => ({

@@ -3,15 +3,13 @@ import t, { type Test } from 'tap'
 import { InjectedDevice } from '../../src/device/injected.js'
 import { LockedDevice } from '../../src/device/locked.js'
 import { MemoryDevice } from '../../src/device/memory.js'
-import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { Replica } from '../../src/remap/replica.js'
 import { TrackedDevice } from '../../src/remap/tracked.js'
 import { SlowReads } from '../../src/device/slow-reads.js'
 import { FaultBook } from '../../src/faults/fault-book.js'
-import { silentLog } from '../../src/util/log.js'
 import { Pipe } from '../../src/util/pipe.js'
 import { mainBlock, MiB } from '../../src/util/units.js'
-import { asDisk, POLICY, readFrom } from '../support/rig.js'
+import { openTarget, readFrom } from '../support/rig.js'
 import { seededRandom } from '../support/random.js'
 
 const BLOCK = 512
@@ -33,14 +31,7 @@ class PipedDevice extends MemoryDevice {
 
 async function open(t: Test) {
   const main = new PipedDevice(SIZE, 'main')
-  const disks = { main: asDisk(main, 'main'), spares: [asDisk(new PipedDevice(9 * MiB, 'spare'), 'spare')] }
-  await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
-  const { target } = await Pair.open(disks, {
-    policy: POLICY,
-    acceptMain: false,
-    emit: () => undefined,
-    log: silentLog,
-  })
+  const target = await openTarget(main, new PipedDevice(9 * MiB, 'spare'), BLOCK)
   const pipe = Pipe.open()
   if (pipe === undefined) throw new Error('no pipe: is the package koffi installed?')
   t.teardown(() => {

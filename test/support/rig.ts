@@ -82,6 +82,19 @@ async function openRig(
   return { main, spare, mainBytes: mainMemory.bytes, spareBytes: spareMemory.bytes, events, pair, target, reopen }
 }
 
+/** The remapper over two new disks, formatted, whose events nobody hears. */
+export async function openTarget(main: Device, spare: Device, blockSize: number): Promise<RemapTarget> {
+  const disks = { main: asDisk(main, 'main'), spares: [asDisk(spare, 'spare')] }
+  await formatPair(disks, { blockSize, force: false, log: silentLog })
+  const { target } = await Pair.open(disks, {
+    policy: POLICY,
+    acceptMain: false,
+    emit: () => undefined,
+    log: silentLog,
+  })
+  return target
+}
+
 /** Makes sectors [first, first + count) of a disk fail. */
 export const badSectors = (
   operations: FaultRule['operations'],

@@ -6,14 +6,12 @@ import type { Test } from 'tap'
 import { pairExport } from '../../src/cli/pair-export.js'
 import { FaultyDevice } from './faulty-device.js'
 import { MemoryDevice as SpareMemory } from '../../src/device/memory.js'
-import { formatPair, Pair } from '../../src/remap/pair.js'
 import type { RemapTarget } from '../../src/remap/target.js'
 import type { NbdServerOptions } from '../../src/server/server.js'
-import { silentLog } from '../../src/util/log.js'
 import { KiB, MiB } from '../../src/util/units.js'
 import { MemoryDevice } from './memory-device.js'
 import { serve, type Served } from './nbd-server.js'
-import { POLICY, asDisk, badSectors, pattern } from './rig.js'
+import { badSectors, openTarget, pattern } from './rig.js'
 
 export const BLOCK = 4 * KiB
 /** A write into this block has moved it to the spare. */
@@ -32,14 +30,7 @@ export async function servePair(t: Test, size: number, options: Partial<NbdServe
   const memory = new MemoryDevice(size)
   pattern(0, size).copy(memory.data)
   const main = new FaultyDevice(memory)
-  const disks = { main: asDisk(main, 'main'), spares: [asDisk(new SpareMemory(9 * MiB), 'spare')] }
-  await formatPair(disks, { blockSize: BLOCK, force: false, log: silentLog })
-  const { target } = await Pair.open(disks, {
-    policy: POLICY,
-    acceptMain: false,
-    emit: () => undefined,
-    log: silentLog,
-  })
+  const target = await openTarget(main, new SpareMemory(9 * MiB), BLOCK)
   await damage(main, target)
   const other = { name: 'readonly', description: '', device: new MemoryDevice(MiB), readOnly: true }
   const served = await serve(t, { exports: [pairExport(target, 'disk'), other], ...options })
